@@ -1,0 +1,358 @@
+//! A byte-budgeted queue between any thread and one session.
+//!
+//! Anybody who knows an [`Outbox`] may push into it, without ever waiting; the one task that owns
+//! the session takes everything out at once. What was pushed stays charged to the session's budget
+//! until the owner [refunds](Outbox::refund) it, which it does when the bytes have left the
+//! process. A peer that reads too slowly therefore overflows its own budget and harms nobody else.
+//!
+//! - One lock, one waker, both inside; the waker is called after the lock was released.
+//! - Items come out in the order in which they went in.
+//! - An empty outbox holds no queue memory: one item has room inside, more move to the heap, and
+//!   the owner takes that memory away together with the items.
+//!
+//! # Contract of the owner
+//! Call [`Outbox::poll_take`] until it is `Pending`: only then is the next push sure to ring. An
+//! owner that stops earlier (to be fair to other tasks) wakes itself.
+
+use std::fmt;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+use smallvec::SmallVec;
+
+#[cfg(loom)]
+use loom::sync::{Arc, Mutex, MutexGuard};
+#[cfg(not(loom))]
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Control items that may wait in one outbox, unless [`Outbox::with_max_controls`] says otherwise.
+pub const DEFAULT_MAX_CONTROLS: u32 = 4096;
+
+/// Room made when a second item arrives: a burst up to this size costs one allocation.
+const BURST_SLOTS: usize = 16;
+
+/// The queue of one session: a shared handle, as cheap to clone as an `Arc`.
+///
+/// *Shape:* any number of pushing threads, one owner. Locks nest inside every other lock of the
+/// project: no code of anybody else runs while an outbox is locked.
+pub struct Outbox<T>(Arc<Shared<T>>);
+
+struct Shared<T> {
+    budget_bytes: usize,
+    max_controls: u32,
+    state: Mutex<State<T>>,
+}
+
+/// ```text
+///          push over budget            close
+///   Open ───────────────────▶ Overflowed ────▶ Closed
+///     └──────────────────── close ──────────────▲
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Overflowed,
+    Closed,
+}
+
+struct State<T> {
+    queue: SmallVec<[T; 1]>,
+    /// Bytes pushed and not refunded yet, whether still in the queue or already with the owner.
+    charged_bytes: usize,
+    /// Present only while the owner sleeps, that is after it found the queue empty.
+    waker: Option<Waker>,
+    queued_controls: u32,
+    phase: Phase,
+    writable: bool,
+}
+
+/// What became of a pushed item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a refused item is to be counted"]
+pub enum Push {
+    /// It will reach the owner.
+    Queued,
+    /// It was volatile and the transport was not ready: dropped, and the session goes on.
+    Dropped,
+    /// It would have exceeded the budget, or an earlier item did: dropped, and the owner was rung
+    /// to close the session.
+    Overflow,
+    /// The session has ended: dropped.
+    Closed,
+}
+
+/// What the owner finds in its outbox.
+#[derive(Debug)]
+pub enum Taken<T> {
+    /// Everything that was queued; at least one item.
+    Items(Items<T>),
+    /// A push exceeded the budget. Nothing is queued any more; the owner is expected to
+    /// [close](Outbox::close). What was queued before comes back from there.
+    Overflowed,
+    /// Somebody closed the outbox.
+    Closed,
+}
+
+/// Items taken out of an outbox, oldest first.
+pub struct Items<T>(SmallVec<[T; 1]>);
+
+impl<T> Outbox<T> {
+    /// An empty outbox that takes `budget_bytes` before it overflows.
+    #[must_use]
+    pub fn new(budget_bytes: usize) -> Self {
+        Self::with_max_controls(budget_bytes, DEFAULT_MAX_CONTROLS)
+    }
+
+    /// An empty outbox in which at most `max_controls` control items may wait at any time.
+    #[must_use]
+    pub fn with_max_controls(budget_bytes: usize, max_controls: u32) -> Self {
+        Self(Arc::new(Shared {
+            budget_bytes,
+            max_controls,
+            state: Mutex::new(State {
+                queue: SmallVec::new(),
+                charged_bytes: 0,
+                waker: None,
+                queued_controls: 0,
+                phase: Phase::Open,
+                writable: false,
+            }),
+        }))
+    }
+
+    /// Queues `item` and charges `bytes` for it.
+    ///
+    /// One item larger than the whole budget passes if nothing at all is charged at the moment.
+    pub fn push(&self, item: T, bytes: usize) -> Push {
+        let budget_bytes = self.0.budget_bytes;
+        self.enqueue(item, |state| state.charge(bytes, budget_bytes))
+    }
+
+    /// Queues `item` only if it would leave at once: the owner declared itself writable and
+    /// nothing waits before it. Never overflows.
+    pub fn push_volatile(&self, item: T, bytes: usize) -> Push {
+        let budget_bytes = self.0.budget_bytes;
+        self.enqueue(item, |state| {
+            if !state.writable || !state.queue.is_empty() || !state.fits(bytes, budget_bytes) {
+                return Push::Dropped;
+            }
+            state.charge(bytes, budget_bytes)
+        })
+    }
+
+    /// Queues `item` free of charge: a request to the owner instead of bytes for the peer. Their
+    /// number is limited, and exceeding it is an overflow.
+    pub fn push_control(&self, item: T) -> Push {
+        let max_controls = self.0.max_controls;
+        self.enqueue(item, |state| {
+            if state.queued_controls >= max_controls {
+                state.phase = Phase::Overflowed;
+                return Push::Overflow;
+            }
+            state.queued_controls += 1;
+            Push::Queued
+        })
+    }
+
+    /// Charges `bytes` that the owner sends past the queue, so that [`Self::refund`] may be called
+    /// alike for everything that leaves. Queues nothing.
+    pub fn charge(&self, bytes: usize) -> Push {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Open => state.charge(bytes, self.0.budget_bytes),
+            Phase::Overflowed => Push::Overflow,
+            Phase::Closed => Push::Closed,
+        }
+    }
+
+    /// Ends the outbox: later pushes answer [`Push::Closed`]. Returns what was still queued.
+    pub fn close(&self) -> Items<T> {
+        let (items, waker) = {
+            let mut state = self.lock();
+            state.phase = Phase::Closed;
+            (state.take_items(), state.waker.take())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        items
+    }
+
+    /// For the owner: takes out everything at once, or registers to be woken by the next push.
+    ///
+    /// *Shape:* call it again until it is `Pending`. [`Taken::Overflowed`] and [`Taken::Closed`]
+    /// are final states and answer every further call.
+    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Taken<T>> {
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Open => {}
+            Phase::Overflowed => return Poll::Ready(Taken::Overflowed),
+            Phase::Closed => return Poll::Ready(Taken::Closed),
+        }
+        if !state.queue.is_empty() {
+            return Poll::Ready(Taken::Items(state.take_items()));
+        }
+        let registered = |waker: &Waker| waker.will_wake(cx.waker());
+        if !state.waker.as_ref().is_some_and(registered) {
+            let replaced = state.waker.replace(cx.waker().clone());
+            // Dropping a waker may drop a whole task: not while this is locked.
+            drop(state);
+            drop(replaced);
+        }
+        Poll::Pending
+    }
+
+    /// For the owner: `bytes` charged earlier have left the process or were thrown away.
+    pub fn refund(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.charged_bytes = state.charged_bytes.saturating_sub(bytes);
+    }
+
+    /// For the owner: whether a message taken out now would leave at once. False at the beginning.
+    pub fn set_writable(&self, writable: bool) {
+        self.lock().writable = writable;
+    }
+
+    /// Whether the session has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().phase == Phase::Closed
+    }
+
+    /// Bytes charged and not refunded yet, those that the owner holds included.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().charged_bytes
+    }
+
+    /// Queues `item` if `admit` agrees, and rings a sleeping owner if there is news for it.
+    fn enqueue(&self, item: T, admit: impl FnOnce(&mut State<T>) -> Push) -> Push {
+        let (push, waker) = {
+            let mut state = self.lock();
+            match state.phase {
+                Phase::Open => {}
+                Phase::Overflowed => return Push::Overflow,
+                Phase::Closed => return Push::Closed,
+            }
+            let push = admit(&mut state);
+            match push {
+                Push::Queued => {
+                    state.append(item);
+                    (push, state.waker.take())
+                }
+                Push::Overflow => (push, state.waker.take()),
+                Push::Dropped | Push::Closed => (push, None),
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        push
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing in here can stop half way, so the state is whole even after a panic.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn fits(&self, bytes: usize, budget_bytes: usize) -> bool {
+        let total = self.charged_bytes.saturating_add(bytes);
+        self.charged_bytes == 0 || total <= budget_bytes
+    }
+
+    fn charge(&mut self, bytes: usize, budget_bytes: usize) -> Push {
+        if !self.fits(bytes, budget_bytes) {
+            self.phase = Phase::Overflowed;
+            return Push::Overflow;
+        }
+        self.charged_bytes += bytes;
+        Push::Queued
+    }
+
+    fn append(&mut self, item: T) {
+        if self.queue.len() == self.queue.inline_size() {
+            self.queue.reserve(BURST_SLOTS - 1);
+        }
+        self.queue.push(item);
+    }
+
+    fn take_items(&mut self) -> Items<T> {
+        self.queued_controls = 0;
+        Items(std::mem::take(&mut self.queue))
+    }
+}
+
+impl<T> Clone for Outbox<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Outbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Outbox")
+            .field("queued", &state.queue.len())
+            .field("charged_bytes", &state.charged_bytes)
+            .field("budget_bytes", &self.0.budget_bytes)
+            .field("closed", &(state.phase == Phase::Closed))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Items<T> {
+    /// How many items these are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing in here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> IntoIterator for Items<T> {
+    type Item = T;
+    type IntoIter = IntoItems<T>;
+
+    fn into_iter(self) -> IntoItems<T> {
+        IntoItems(self.0.into_iter())
+    }
+}
+
+impl<T> fmt::Debug for Items<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Items({})", self.len())
+    }
+}
+
+/// Iterator over [`Items`], oldest first.
+pub struct IntoItems<T>(smallvec::IntoIter<[T; 1]>);
+
+impl<T> Iterator for IntoItems<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<T> ExactSizeIterator for IntoItems<T> {}
+
+impl<T> fmt::Debug for IntoItems<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IntoItems({})", self.len())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;
