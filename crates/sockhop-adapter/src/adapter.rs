@@ -1,0 +1,399 @@
+//! The rooms of one namespace joined to the bus; the walk of a broadcast.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use engineio_proto::{Encoded, Outgoing};
+use socketio_proto::{AckId, EncodeError, NamespaceName, Parser};
+use sockhop_outbox::Push;
+
+use crate::ack::AckCollector;
+use crate::bus::{Bus, BusError, NodeId};
+use crate::cluster::{BusMessage, TranscodeError, encode_broadcast};
+use crate::options::BroadcastOptions;
+use crate::packets::{PARSERS, PerParser};
+use crate::recipient::{Directive, DisconnectScope, ExpectAck, RemoteSocketInfo, Room};
+use crate::rooms::{Excluded, RoomLimits, Rooms};
+use crate::stats::Stats;
+
+/// What became of a broadcast on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Sockets for which the packet was queued.
+    pub recipients: usize,
+    /// Sockets whose transport was not ready for a volatile packet.
+    pub volatile_dropped: usize,
+    /// Sockets whose session is over its budget and about to be closed.
+    pub overflows: usize,
+    /// Sockets whose session had just ended.
+    pub late: usize,
+}
+
+/// Why a broadcast did not reach everybody.
+#[derive(Debug, thiserror::Error)]
+pub enum BroadcastError {
+    /// The payload cannot be written. Nothing was sent.
+    #[error("cannot encode the packet")]
+    Encode(#[from] EncodeError),
+    /// Other nodes may have missed it. The sockets of this node were served.
+    #[error("other nodes may have missed the broadcast")]
+    Bus {
+        /// What the bus said.
+        source: BusError,
+        /// What became of it here.
+        delivery: Delivery,
+    },
+}
+
+/// One namespace: who is in which room here, and how one broadcast reaches them here and on other
+/// nodes.
+///
+/// `C` is what a session's task takes besides packets.
+pub struct Adapter<C> {
+    namespace: NamespaceName,
+    rooms: Rooms<C>,
+    bus: Arc<dyn Bus>,
+    stats: Arc<Stats>,
+    next_ack_id: AtomicU64,
+}
+
+impl<C> Adapter<C> {
+    /// An adapter without sockets, subscribed to its namespace until it is dropped.
+    #[must_use]
+    pub fn new(
+        namespace: NamespaceName,
+        limits: RoomLimits,
+        bus: Arc<dyn Bus>,
+        stats: Arc<Stats>,
+    ) -> Self {
+        bus.subscribe(namespace.as_str());
+        Self {
+            namespace,
+            rooms: Rooms::new(limits, Arc::clone(&stats)),
+            bus,
+            stats,
+            next_ack_id: AtomicU64::new(0),
+        }
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &NamespaceName {
+        &self.namespace
+    }
+
+    /// Who is in which room on this node.
+    #[must_use]
+    pub fn rooms(&self) -> &Rooms<C> {
+        &self.rooms
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The id of the next packet that wants an ack, counted up for the whole namespace so that
+    /// one packet can serve many sockets.
+    #[must_use]
+    pub fn next_ack_id(&self) -> AckId {
+        AckId::new(self.next_ack_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends a packet to the sockets that `options` name, here and on other nodes.
+    ///
+    /// *Shape:* never waits. `encode` returns the packet written for the parser it is given. It is
+    /// called while nothing is locked, once for each parser of the sockets here; if there are none,
+    /// once for the other nodes; if there is none of those either, not at all. Sockets that join
+    /// while this runs may miss the packet. No socket gets it twice.
+    ///
+    /// # Errors
+    /// See [`BroadcastError`].
+    pub fn broadcast(
+        &self,
+        options: &BroadcastOptions,
+        encode: &mut dyn FnMut(Parser) -> Result<Encoded, EncodeError>,
+    ) -> Result<Delivery, BroadcastError> {
+        self.stats.broadcasts.add(1);
+        let excluded = self.rooms.excluded(options);
+        let needed = self.rooms.parsers_needed(options, &excluded);
+        let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
+        let mut packets = encode_all(needed, &mut encode)?;
+        let has_readers_elsewhere = !options.local && !self.bus.is_alone();
+        let published = if has_readers_elsewhere {
+            if packets.any().is_none() {
+                *packets.get_mut(Parser::Json) = Some(encode(Parser::Json)?);
+            }
+            self.publish(options, &packets)
+        } else {
+            Ok(())
+        };
+        let delivery = self.deliver(options, &excluded, &packets);
+        match published {
+            Ok(()) => Ok(delivery),
+            Err(source) => Err(BroadcastError::Bus { source, delivery }),
+        }
+    }
+
+    /// Sends a packet that has `id` inside to the sockets of this node that `options` name, and
+    /// collects their acks. An ack counts as missed at `deadline`, or when its socket leaves.
+    ///
+    /// *Shape:* volatile is not honoured; one small allocation for each socket.
+    ///
+    /// # Errors
+    /// The payload cannot be written; nothing was sent.
+    pub fn broadcast_with_ack(
+        &self,
+        options: &BroadcastOptions,
+        id: AckId,
+        deadline: Option<Instant>,
+        encode: &mut dyn FnMut(Parser) -> Result<Encoded, EncodeError>,
+    ) -> Result<Arc<AckCollector>, EncodeError>
+    where
+        C: From<Directive>,
+    {
+        self.stats.broadcasts.add(1);
+        let excluded = self.rooms.excluded(options);
+        let needed = self.rooms.parsers_needed(options, &excluded);
+        let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
+        let packets = encode_all(needed, &mut encode)?;
+        let acks = AckCollector::new();
+        let mut delivery = Delivery::default();
+        for socket in self.rooms.keys(options) {
+            let Some(address) = self.rooms.address(socket) else {
+                continue;
+            };
+            let Some(packet) = packets.get(address.parser) else {
+                continue;
+            };
+            let slot = acks.slot(address.id);
+            let directive = Directive::ExpectAck(Box::new(ExpectAck {
+                socket,
+                packet: packet.clone(),
+                id,
+                deadline,
+                slot,
+            }));
+            let item = Outgoing::Control(directive.into());
+            delivery.count(address.outbox.push(item, packet.budget_bytes()));
+        }
+        acks.seal();
+        self.count(delivery);
+        Ok(acks)
+    }
+
+    /// Puts the sockets that `options` name into all of `rooms`. Refused joins are counted.
+    /// Returns how many sockets there were.
+    pub fn sockets_join(&self, options: &BroadcastOptions, rooms: &[Room]) -> usize {
+        let sockets = self.rooms.keys(options);
+        for &socket in &sockets {
+            for room in rooms {
+                // A limit refuses this join only, and a socket that has gone needs none.
+                let _ = self.rooms.join(socket, room);
+            }
+        }
+        sockets.len()
+    }
+
+    /// Takes the sockets that `options` name out of all of `rooms`. Returns how many sockets there
+    /// were.
+    pub fn sockets_leave(&self, options: &BroadcastOptions, rooms: &[Room]) -> usize {
+        let sockets = self.rooms.keys(options);
+        for &socket in &sockets {
+            for room in rooms {
+                self.rooms.leave(socket, room.as_str());
+            }
+        }
+        sockets.len()
+    }
+
+    /// Asks the sessions of the sockets that `options` name to disconnect them. Returns how many
+    /// were asked.
+    pub fn disconnect_sockets(&self, options: &BroadcastOptions, scope: DisconnectScope) -> usize
+    where
+        C: From<Directive>,
+    {
+        let mut asked = 0;
+        for socket in self.rooms.keys(options) {
+            let Some(address) = self.rooms.address(socket) else {
+                continue;
+            };
+            let directive = Directive::Disconnect { socket, scope };
+            let item = Outgoing::Control(directive.into());
+            match address.outbox.push_control(item) {
+                Push::Queued => asked += 1,
+                // The session ends anyway, in a moment or a moment ago.
+                Push::Overflow => self.stats.overflows.add(1),
+                Push::Closed | Push::Dropped => self.stats.late.add(1),
+            }
+        }
+        asked
+    }
+
+    /// The sockets that `options` name.
+    #[must_use]
+    pub fn fetch_sockets(&self, options: &BroadcastOptions) -> Vec<RemoteSocketInfo> {
+        let sockets = self.rooms.keys(options);
+        sockets
+            .into_iter()
+            .filter_map(|socket| self.rooms.socket(socket))
+            .collect()
+    }
+
+    /// Serves the sockets of this node with a broadcast of another one: [`receive_frame`] has
+    /// dropped what this node sent itself.
+    ///
+    /// *Shape:* the bytes are used as they came. Only sockets with another parser than those of
+    /// the sender cost a decoding, and that once.
+    pub fn receive(&self, message: &BusMessage) -> Delivery {
+        self.stats.received.add(1);
+        let excluded = self.rooms.excluded(&message.options);
+        let needed = self.rooms.parsers_needed(&message.options, &excluded);
+        if needed == PerParser::default() {
+            self.stats.discarded.add(1);
+            return Delivery::default();
+        }
+        let packets = encode_all(needed, &mut |parser| {
+            let packet = if parser == message.packet.parser {
+                message.packet.to_encoded()
+            } else {
+                self.stats.transcoded.add(1);
+                message.packet.transcode(parser)?
+            };
+            Ok::<_, TranscodeError>(finish(packet, &message.options))
+        });
+        let Ok(packets) = packets else {
+            self.stats.bad_frames.add(1);
+            return Delivery::default();
+        };
+        self.deliver(&message.options, &excluded, &packets)
+    }
+
+    /// Pushes the packets to everybody they are for.
+    fn deliver(
+        &self,
+        options: &BroadcastOptions,
+        excluded: &Excluded,
+        packets: &PerParser<Option<Encoded>>,
+    ) -> Delivery {
+        let mut delivery = Delivery::default();
+        self.rooms.walk(options, excluded, |_, member| {
+            // No packet: the first socket with this parser has joined after the encoding, so it
+            // counts as having joined after the broadcast.
+            if let Some(packet) = packets.get(member.parser) {
+                let bytes = packet.budget_bytes();
+                let item = Outgoing::Packet(packet.clone());
+                delivery.count(match options.volatile {
+                    true => member.outbox.push_volatile(item, bytes),
+                    false => member.outbox.push(item, bytes),
+                });
+            }
+        });
+        self.count(delivery);
+        delivery
+    }
+
+    fn publish(
+        &self,
+        options: &BroadcastOptions,
+        packets: &PerParser<Option<Encoded>>,
+    ) -> Result<(), BusError> {
+        let Some((parser, packet)) = packets.any() else {
+            return Ok(());
+        };
+        let topic = self.namespace.as_str();
+        let published = encode_broadcast(self.bus.node(), topic, options, parser, packet)
+            .and_then(|frame| self.bus.publish(topic, frame));
+        match published {
+            Ok(()) => self.stats.published.add(1),
+            Err(_) => self.stats.publish_failures.add(1),
+        }
+        published
+    }
+
+    fn count(&self, delivery: Delivery) {
+        self.stats.deliveries.add(delivery.recipients);
+        self.stats.volatile_dropped.add(delivery.volatile_dropped);
+        self.stats.overflows.add(delivery.overflows);
+        self.stats.late.add(delivery.late);
+    }
+}
+
+/// Reads a frame of the bus and hands it to the adapter of its namespace, which `find` knows.
+///
+/// *Shape:* frames that nobody can read, that this `node` sent itself, or that are for a namespace
+/// that is not here are counted in `stats` and dropped.
+pub fn receive_frame<C>(
+    frame: &Bytes,
+    node: NodeId,
+    stats: &Stats,
+    find: impl FnOnce(&str) -> Option<Arc<Adapter<C>>>,
+) {
+    let Ok(message) = BusMessage::decode(frame) else {
+        stats.bad_frames.add(1);
+        return;
+    };
+    if message.node() == node {
+        stats.own.add(1);
+        return;
+    }
+    match find(message.namespace()) {
+        Some(adapter) => {
+            adapter.receive(&message);
+        }
+        None => {
+            stats.received.add(1);
+            stats.discarded.add(1);
+        }
+    }
+}
+
+impl Delivery {
+    fn count(&mut self, push: Push) {
+        match push {
+            Push::Queued => self.recipients += 1,
+            Push::Dropped => self.volatile_dropped += 1,
+            Push::Overflow => self.overflows += 1,
+            Push::Closed => self.late += 1,
+        }
+    }
+}
+
+fn encode_all<E>(
+    needed: PerParser<bool>,
+    encode: &mut dyn FnMut(Parser) -> Result<Encoded, E>,
+) -> Result<PerParser<Option<Encoded>>, E> {
+    let mut packets = PerParser::default();
+    for parser in PARSERS {
+        if *needed.get(parser) {
+            *packets.get_mut(parser) = Some(encode(parser)?);
+        }
+    }
+    Ok(packets)
+}
+
+fn finish(packet: Encoded, options: &BroadcastOptions) -> Encoded {
+    match options.compress {
+        true => packet,
+        false => packet.without_compression(),
+    }
+}
+
+impl<C> Drop for Adapter<C> {
+    fn drop(&mut self) {
+        self.bus.unsubscribe(self.namespace.as_str());
+    }
+}
+
+impl<C> fmt::Debug for Adapter<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Adapter")
+            .field("namespace", &self.namespace)
+            .field("rooms", &self.rooms)
+            .finish_non_exhaustive()
+    }
+}
