@@ -1,0 +1,32 @@
+//! Drives Engine.IO sessions on tokio: HTTP service, long-polling and WebSocket.
+//!
+//! One task owns each session ([`engineio_proto::Session`]) with its transports and its timer.
+//! Requests reach it by mailbox, packets of other threads through its
+//! [outbox](sockhop_outbox::Outbox). The layer above is a [`Handler`].
+
+mod config;
+mod cors;
+mod handler;
+mod handshake;
+mod layer;
+mod mailbox;
+mod metrics;
+mod polling;
+mod registry;
+mod request;
+mod response;
+mod service;
+mod session_task;
+mod tasks;
+mod transports;
+mod websocket;
+
+pub use config::{AllowRequest, Cookie, EngineConfig, Forbidden};
+pub use cors::{Cors, OriginPredicate, Origins};
+pub use handler::{Context, ControlOf, Handler, Opened, SessionHandler};
+pub use handshake::{Handshake, PeerAddress, Secure};
+pub use layer::{EngineLayer, Layered};
+pub use metrics::Metrics;
+pub use response::Body;
+pub use service::{EngineParts, EngineService, ResponseFuture};
+pub use tasks::Tasks;

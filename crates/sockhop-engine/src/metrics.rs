@@ -1,0 +1,180 @@
+//! Counters of one registry, shared by all mounts of a server.
+
+use engineio_proto::{CloseReason, ProtocolVersion, Transport};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// The engine's metrics; create them once with [`Metrics::register`] and share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    sessions: IntGaugeVec,
+    opened: IntCounterVec,
+    closed: IntCounterVec,
+    upgrades: IntCounterVec,
+    messages: IntCounterVec,
+    bytes: IntCounterVec,
+    refused: IntCounterVec,
+    outbox_overflows: IntCounter,
+    dropped: IntCounterVec,
+    parked_polls: IntGauge,
+}
+
+/// Which way something went, as a label.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
+
+impl Direction {
+    fn label(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+/// Messages and bytes of one session's transport, resolved once for the hot path.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) messages_in: IntCounter,
+    pub(crate) messages_out: IntCounter,
+    pub(crate) bytes_in: IntCounter,
+    pub(crate) bytes_out: IntCounter,
+}
+
+impl Metrics {
+    /// Creates the metrics and registers them.
+    ///
+    /// # Errors
+    /// When the registry holds metrics of these names already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let sessions = IntGaugeVec::new(
+            Opts::new("sockhop_engine_sessions", "Open sessions."),
+            &["transport", "protocol"],
+        )?;
+        registry.register(Box::new(sessions.clone()))?;
+        let parked_polls = IntGauge::new("sockhop_engine_parked_polls", "GETs that wait.")?;
+        registry.register(Box::new(parked_polls.clone()))?;
+        let outbox_overflows = IntCounter::new(
+            "sockhop_engine_outbox_overflows_total",
+            "Sessions closed because their outbox was full.",
+        )?;
+        registry.register(Box::new(outbox_overflows.clone()))?;
+        Ok(Self {
+            sessions,
+            opened: counters(
+                "sockhop_engine_sessions_opened_total",
+                "Sessions opened.",
+                &["transport", "protocol"],
+            )?,
+            closed: counters(
+                "sockhop_engine_sessions_closed_total",
+                "Sessions ended.",
+                &["reason"],
+            )?,
+            upgrades: counters(
+                "sockhop_engine_upgrades_total",
+                "Moves from polling to WebSocket.",
+                &["result"],
+            )?,
+            messages: counters(
+                "sockhop_engine_packets_total",
+                "Message packets.",
+                &["direction", "transport"],
+            )?,
+            bytes: counters(
+                "sockhop_engine_bytes_total",
+                "Bytes of message packets (in) and of bodies and frames (out).",
+                &["direction", "transport"],
+            )?,
+            refused: counters(
+                "sockhop_engine_requests_refused_total",
+                "Requests answered with an error, by its code.",
+                &["code"],
+            )?,
+            outbox_overflows,
+            dropped: counters(
+                "sockhop_engine_dropped_total",
+                "Packets that reached nobody.",
+                &["reason"],
+            )?,
+            parked_polls,
+        })
+    }
+
+    pub(crate) fn opened(&self, transport: Transport, version: ProtocolVersion) {
+        let labels = [transport.name(), protocol_label(version)];
+        self.opened.with_label_values(&labels).inc();
+        self.sessions.with_label_values(&labels).inc();
+    }
+
+    pub(crate) fn upgraded(&self, version: ProtocolVersion) {
+        let protocol = protocol_label(version);
+        self.sessions
+            .with_label_values(&[Transport::Polling.name(), protocol])
+            .dec();
+        self.sessions
+            .with_label_values(&[Transport::WebSocket.name(), protocol])
+            .inc();
+        self.upgrades.with_label_values(&["completed"]).inc();
+    }
+
+    pub(crate) fn upgrade_refused(&self) {
+        self.upgrades.with_label_values(&["refused"]).inc();
+    }
+
+    pub(crate) fn upgrade_abandoned(&self) {
+        self.upgrades.with_label_values(&["abandoned"]).inc();
+    }
+
+    pub(crate) fn closed(&self, transport: Transport, version: ProtocolVersion) {
+        self.sessions
+            .with_label_values(&[transport.name(), protocol_label(version)])
+            .dec();
+    }
+
+    pub(crate) fn close_reason(&self, reason: &CloseReason) {
+        self.closed.with_label_values(&[reason.label()]).inc();
+        if matches!(reason, CloseReason::SlowConsumer) {
+            self.outbox_overflows.inc();
+        }
+    }
+
+    /// `code` is the number of the JSON answer, or what was answered instead.
+    pub(crate) fn refused(&self, code: &str) {
+        self.refused.with_label_values(&[code]).inc();
+    }
+
+    pub(crate) fn dropped(&self, reason: &str, packets: u64) {
+        self.dropped.with_label_values(&[reason]).inc_by(packets);
+    }
+
+    pub(crate) fn parked_polls(&self) -> &IntGauge {
+        &self.parked_polls
+    }
+
+    pub(crate) fn traffic(&self, transport: Transport) -> Traffic {
+        let counter = |vec: &IntCounterVec, direction: Direction| {
+            vec.with_label_values(&[direction.label(), transport.name()])
+        };
+        Traffic {
+            messages_in: counter(&self.messages, Direction::In),
+            messages_out: counter(&self.messages, Direction::Out),
+            bytes_in: counter(&self.bytes, Direction::In),
+            bytes_out: counter(&self.bytes, Direction::Out),
+        }
+    }
+}
+
+fn protocol_label(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::V3 => "3",
+        ProtocolVersion::V4 => "4",
+    }
+}

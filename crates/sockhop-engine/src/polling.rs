@@ -1,0 +1,123 @@
+//! POSTs of a polling session: the body is collected here and judged by the session.
+
+use std::pin::pin;
+
+use bytes::{Buf, Bytes, BytesMut};
+use engineio_proto::{BodyKind, Detached, RequestError, payload};
+use http::Response;
+use http::header::{self, HeaderMap};
+use http::request::Parts as Head;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+
+use crate::mailbox::{Mail, PostReply};
+use crate::registry::Entry;
+use crate::response::{self, Body};
+use crate::service::Refusal;
+
+/// Hands a POST to its session: the head at once, so that the session notices a second POST and
+/// can end a stalled one, then the body.
+pub(crate) async fn post<B>(
+    head: &Head,
+    body: B,
+    entry: &Entry,
+    max_bytes: usize,
+) -> Result<Response<Body>, Refusal>
+where
+    B: http_body::Body + Send,
+    B::Data: Buf + Send,
+{
+    let (done, mut answer) = oneshot::channel();
+    if !entry.mailbox.send(Mail::PostStart { done }) {
+        return Err(RequestError::SessionUnknown.into());
+    }
+    let kind = body_kind(&head.headers);
+    let body = if declared_len(&head.headers).is_some_and(|len| len > max_bytes as u64) {
+        Err(Detached::TooLarge)
+    } else {
+        tokio::select! {
+            body = collect(body, max_bytes) => body,
+            answer = &mut answer => return finish(answer),
+        }
+    };
+    let body = body.map(|body| {
+        if entry.jsonp.is_some() {
+            form_payload(&body)
+        } else {
+            body
+        }
+    });
+    let too_large = matches!(body, Err(Detached::TooLarge));
+    if !entry.mailbox.send(Mail::PostBody { kind, body }) {
+        return Err(RequestError::SessionUnknown.into());
+    }
+    if too_large {
+        return Err(Refusal::TooLarge);
+    }
+    finish(answer.await)
+}
+
+fn finish(answer: Result<PostReply, oneshot::error::RecvError>) -> Result<Response<Body>, Refusal> {
+    // Without an answer the session ended meanwhile.
+    answer.map_err(|_| Refusal::Empty)??;
+    Ok(response::post_done())
+}
+
+fn body_kind(headers: &HeaderMap) -> BodyKind {
+    let octets = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
+    if octets {
+        BodyKind::Binary
+    } else {
+        BodyKind::Text
+    }
+}
+
+fn declared_len(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// The whole body, unless it grows over the limit or its sender goes away.
+async fn collect<B>(body: B, max_bytes: usize) -> Result<Bytes, Detached>
+where
+    B: http_body::Body,
+{
+    let mut body = pin!(body);
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame.map_err(|_| Detached::Closed)?.into_data() else {
+            continue;
+        };
+        if first.len() + whole.len() + data.remaining() > max_bytes {
+            return Err(Detached::TooLarge);
+        }
+        let data = data.copy_to_bytes(data.remaining());
+        if first.is_empty() && whole.is_empty() {
+            // Nearly always the only part, which is then not copied.
+            first = data;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    })
+}
+
+/// The payload in the form of a JSONP POST.
+fn form_payload(body: &[u8]) -> Bytes {
+    form_urlencoded::parse(body)
+        .find_map(|(name, value)| (name == "d").then(|| payload::unwrap_jsonp(&value)))
+        .unwrap_or_default()
+        .into()
+}

@@ -1,0 +1,84 @@
+//! The sessions of one mount, by their secret ids.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use engineio_proto::{ProtocolVersion, SessionId};
+
+use crate::mailbox::Mailbox;
+
+/// Locks that the table is spread over.
+const SHARDS: usize = 16;
+
+/// What a request must know of its session before it is handed over.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) version: ProtocolVersion,
+    /// The JSONP index of the handshake: the session stays JSONP, and only it is.
+    pub(crate) jsonp: Option<u32>,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// Sessions by id, with a limit on their number.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    shards: [Mutex<HashMap<SessionId, Entry>>; SHARDS],
+    hasher: RandomState,
+    len: AtomicUsize,
+    max: usize,
+}
+
+impl Registry {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            len: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// Takes the session in, unless the table is full.
+    pub(crate) fn insert(&self, id: SessionId, entry: Entry) -> bool {
+        if self.len.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.shard(&id).insert(id, entry);
+        true
+    }
+
+    pub(crate) fn get(&self, id: &SessionId) -> Option<Entry> {
+        self.shard(id).get(id).cloned()
+    }
+
+    pub(crate) fn remove(&self, id: &SessionId) {
+        if self.shard(id).remove(id).is_some() {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// The mailboxes of all sessions, one shard after the other.
+    pub(crate) fn mailboxes(&self) -> Vec<Mailbox> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(shard.values().map(|entry| entry.mailbox.clone()));
+        }
+        all
+    }
+
+    fn shard(&self, id: &SessionId) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+        // A client chooses the ids that it asks for, hence a keyed hash.
+        let index = self.hasher.hash_one(id) % SHARDS as u64;
+        self.shards[index as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,249 @@
+//! What a request's query and headers say, checked in the order that clients expect.
+
+use engineio_proto::{PollingPeer, ProtocolVersion, RequestError, SessionId, Transport};
+use http::header::{self, HeaderMap};
+use http::request::Parts;
+
+use crate::EngineConfig;
+
+/// The protocol's own parameters of a query string; the first of a name counts.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) version: Result<ProtocolVersion, RequestError>,
+    pub(crate) transport: Transport,
+    pub(crate) sid: Option<SessionId>,
+    pub(crate) peer: PollingPeer,
+}
+
+impl Query {
+    /// Reads and checks: transport, origin, session id.
+    ///
+    /// # Errors
+    /// What the request is to be refused with. The version is judged last, and by the caller.
+    pub(crate) fn parse(parts: &Parts, config: &EngineConfig) -> Result<Self, RequestError> {
+        let raw = RawQuery::parse(parts.uri.query().unwrap_or_default());
+        let transport = match raw.transport.as_deref() {
+            Some("polling") if config.polling => Transport::Polling,
+            Some("websocket") if config.websocket => Transport::WebSocket,
+            _ => return Err(RequestError::TransportUnknown),
+        };
+        let printable = |value: &header::HeaderValue| value.to_str().is_ok();
+        if !parts.headers.get(header::ORIGIN).is_none_or(printable) {
+            return Err(RequestError::BadRequest);
+        }
+        let sid = raw
+            .sid
+            .map(|sid| SessionId::parse(&sid).ok_or(RequestError::SessionUnknown))
+            .transpose()?;
+        let version = match raw.eio.as_deref() {
+            Some("4") => Ok(ProtocolVersion::V4),
+            Some("3") if config.allow_v3 => Ok(ProtocolVersion::V3),
+            _ => Err(RequestError::UnsupportedProtocol),
+        };
+        let peer = PollingPeer {
+            supports_binary: !raw.b64,
+            counts_utf16: !is_python(&parts.headers),
+            jsonp: raw.jsonp,
+        };
+        Ok(Self {
+            version,
+            transport,
+            sid,
+            peer,
+        })
+    }
+}
+
+/// Whether the client is one of python-engineio's, by the name of the HTTP library under it.
+fn is_python(headers: &HeaderMap) -> bool {
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("python-requests") || agent.contains("aiohttp"))
+}
+
+#[derive(Default)]
+struct RawQuery {
+    eio: Option<String>,
+    transport: Option<String>,
+    sid: Option<String>,
+    jsonp: Option<u32>,
+    b64: bool,
+}
+
+impl RawQuery {
+    fn parse(query: &str) -> Self {
+        let mut raw = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let slot = match name.as_ref() {
+                "EIO" => &mut raw.eio,
+                "transport" => &mut raw.transport,
+                "sid" => &mut raw.sid,
+                "b64" => {
+                    raw.b64 = !value.is_empty();
+                    continue;
+                }
+                "j" => {
+                    raw.jsonp = raw.jsonp.or_else(|| Some(digits(&value)));
+                    continue;
+                }
+                _ => continue,
+            };
+            slot.get_or_insert_with(|| value.into_owned());
+        }
+        raw
+    }
+}
+
+/// The number that the digits of a callback index make; other characters are left out.
+fn digits(text: &str) -> u32 {
+    text.bytes()
+        .filter(u8::is_ascii_digit)
+        .fold(0_u32, |number, digit| {
+            number
+                .wrapping_mul(10)
+                .wrapping_add(u32::from(digit - b'0'))
+        })
+}
+
+/// Whether the request asks to become a WebSocket, and with which key.
+pub(crate) fn websocket_key(headers: &HeaderMap) -> Option<&[u8]> {
+    let has = |name: header::HeaderName, token: &str| {
+        headers.get_all(name).iter().any(|value| {
+            let value = value.to_str().unwrap_or_default();
+            value
+                .split(',')
+                .any(|part| part.trim().eq_ignore_ascii_case(token))
+        })
+    };
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION)?;
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let upgrades = has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade");
+    (upgrades && version == "13").then_some(key.as_bytes())
+}
+
+/// The encodings of an answer that both ends know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Gzip,
+    Deflate,
+}
+
+impl Compression {
+    /// What the client accepts, gzip first.
+    pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
+        let accepts = |name: &str| {
+            headers
+                .get_all(header::ACCEPT_ENCODING)
+                .iter()
+                .any(|value| {
+                    value.to_str().unwrap_or_default().split(',').any(|part| {
+                        let (coding, quality) = part.split_once(';').unwrap_or((part, ""));
+                        let refused =
+                            matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
+                        coding.trim().eq_ignore_ascii_case(name) && !refused
+                    })
+                })
+        };
+        if accepts("gzip") {
+            Some(Self::Gzip)
+        } else if accepts("deflate") {
+            Some(Self::Deflate)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(query: &str) -> Result<Query, RequestError> {
+        let request = http::Request::builder()
+            .uri(format!("/?{query}"))
+            .body(())
+            .unwrap();
+        Query::parse(&request.into_parts().0, &EngineConfig::default())
+    }
+
+    #[test]
+    fn the_transport_is_judged_before_the_session_id() {
+        assert_eq!(query("sid=x").unwrap_err(), RequestError::TransportUnknown);
+        assert_eq!(
+            query("transport=constructor").unwrap_err(),
+            RequestError::TransportUnknown
+        );
+        assert_eq!(
+            query("transport=polling&sid=x").unwrap_err(),
+            RequestError::SessionUnknown
+        );
+        assert_eq!(
+            query("transport=polling&sid=__proto__").unwrap_err(),
+            RequestError::SessionUnknown
+        );
+    }
+
+    #[test]
+    fn a_missing_or_unknown_version_is_unsupported() {
+        for version in ["", "EIO=5&", "EIO=&", "EIO=44&", "EIO=%00&"] {
+            let query = query(&format!("{version}transport=polling")).unwrap();
+            assert_eq!(
+                query.version,
+                Err(RequestError::UnsupportedProtocol),
+                "{version}"
+            );
+        }
+        assert_eq!(
+            query("EIO=3&transport=polling").unwrap().version,
+            Ok(ProtocolVersion::V3)
+        );
+    }
+
+    #[test]
+    fn only_the_digits_of_a_callback_index_count() {
+        assert_eq!(
+            query("transport=polling&j=1x2").unwrap().peer.jsonp,
+            Some(12)
+        );
+        assert_eq!(query("transport=polling").unwrap().peer.jsonp, None);
+        assert_eq!(
+            query("transport=polling&j=alert(1)").unwrap().peer.jsonp,
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn an_upgrade_needs_all_of_its_headers() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "abc"),
+        ] {
+            assert_eq!(websocket_key(&headers), None);
+            headers.insert(name, value.parse().unwrap());
+        }
+        assert_eq!(websocket_key(&headers), Some(&b"abc"[..]));
+    }
+
+    #[test]
+    fn a_refused_encoding_is_not_used() {
+        let accepted = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
+            Compression::accepted(&headers)
+        };
+        assert_eq!(accepted("deflate, gzip"), Some(Compression::Gzip));
+        assert_eq!(accepted("gzip;q=0, deflate"), Some(Compression::Deflate));
+        assert_eq!(accepted("br"), None);
+    }
+}

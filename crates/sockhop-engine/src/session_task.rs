@@ -1,0 +1,542 @@
+//! The one task that owns a session: it turns requests, bytes and time into the inputs of the
+//! sans-IO machine, and the machine's outputs into answers, frames and calls of the handler.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
+
+use engineio_proto::{
+    CloseReason, Detached, Event, Outgoing, Refusal, Session, Transmit, Transport, TransportId,
+};
+use hyper::upgrade::OnUpgrade;
+use pin_project_lite::pin_project;
+use sockhop_outbox::{Outbox, Taken};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::handler::{Context, ControlOf, Handler, SessionHandler};
+use crate::mailbox::{Mail, Mailbox, PollReply, PostReply, Refused};
+use crate::service::Shared;
+use crate::transports::{News, Transports};
+use crate::websocket::ReadLimits;
+
+/// Rounds of one turn; then other tasks get theirs.
+const MAX_ROUNDS: usize = 16;
+
+pin_project! {
+    /// A session with its transports and its handler.
+    pub(crate) struct SessionTask<H: Handler> {
+        #[pin]
+        sleep: Sleep,
+        // The instant the sleep is set to and polled for.
+        armed: Option<Instant>,
+        driver: Driver<H>,
+    }
+}
+
+/// What a session is made of.
+pub(crate) struct Parts<H: Handler> {
+    pub(crate) shared: Arc<Shared<H>>,
+    pub(crate) session: Session,
+    pub(crate) handler: H::Session,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) outbox: Outbox<Outgoing<ControlOf<H>>>,
+}
+
+/// Everything but the timer, which must not move.
+struct Driver<H: Handler> {
+    parts: Parts<H>,
+    transports: Transports,
+    poll: Option<(TransportId, oneshot::Sender<PollReply>)>,
+    post: Option<(TransportId, oneshot::Sender<PostReply>)>,
+    /// The POST in which the client said goodbye, answered when the session is gone.
+    goodbye: Option<oneshot::Sender<PostReply>>,
+    /// What the outbox was last told.
+    writable: bool,
+    /// The transport that the metrics count this session under.
+    counted: Transport,
+    closed: bool,
+    traffic: TrafficDelta,
+}
+
+/// Counted during a turn and added to the shared counters at its end.
+#[derive(Default)]
+struct TrafficDelta {
+    messages_in: u64,
+    messages_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl<H: Handler> SessionTask<H> {
+    pub(crate) fn new(parts: Parts<H>, websocket: Option<OnUpgrade>) -> Self {
+        let session = &parts.session;
+        let mut transports = Transports::new(session.version(), !session.peer().supports_binary);
+        if let Some(upgrade) = websocket {
+            transports.attach(session.current_transport(), upgrade);
+        }
+        let counted = parts.session.transport();
+        parts
+            .shared
+            .metrics
+            .opened(counted, parts.session.version());
+        let mut driver = Driver {
+            parts,
+            transports,
+            poll: None,
+            post: None,
+            goodbye: None,
+            writable: false,
+            counted,
+            closed: false,
+            traffic: TrafficDelta::default(),
+        };
+        driver.call(now(), |handler, cx| handler.start(cx));
+        Self {
+            sleep: tokio::time::sleep_until(tokio::time::Instant::now()),
+            armed: None,
+            driver,
+        }
+    }
+}
+
+fn now() -> Instant {
+    // Tokio's clock, so that tests can pause it.
+    tokio::time::Instant::now().into_std()
+}
+
+impl<H: Handler> Future for SessionTask<H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut this = self.project();
+        for _ in 0..MAX_ROUNDS {
+            let now = now();
+            let mut progress = this.driver.timeouts(now);
+            progress |= this.driver.round(cx, now);
+            if this.driver.parts.session.is_closed() {
+                this.driver.flush_traffic();
+                return Poll::Ready(());
+            }
+            if progress {
+                continue;
+            }
+            this.driver.flush_traffic();
+            let deadline = this.driver.deadline();
+            if *this.armed != deadline {
+                *this.armed = deadline;
+                let Some(deadline) = deadline else {
+                    return Poll::Pending;
+                };
+                this.sleep.as_mut().reset(deadline.into());
+                // Unconstrained: a turn that has used up its budget would be told to come back
+                // without the timer having heard of it.
+                let sleep = pin!(tokio::task::unconstrained(this.sleep.as_mut()));
+                if sleep.poll(cx).is_ready() {
+                    *this.armed = None;
+                    continue;
+                }
+            } else if deadline.is_some_and(|deadline| deadline <= now) {
+                *this.armed = None;
+                continue;
+            }
+            return Poll::Pending;
+        }
+        this.driver.flush_traffic();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<H: Handler> Driver<H> {
+    /// One round over all inputs and outputs; whether anything happened.
+    fn round(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        // WebSockets before mail: a client that sent its upgrade packet and then a GET means it in
+        // that order. Outbox before mail: what was emitted before the server closed still leaves.
+        let mut progress = self.read_transports(cx, now);
+        progress |= self.take_outbox(cx, now);
+        progress |= self.take_mail(cx, now);
+        progress |= self.notice_aborts(cx, now);
+        progress |= self.drain(now);
+        progress |= self.flush_transports(cx, now);
+        progress |= self.drain(now);
+        self.tell_writable();
+        progress
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [
+            self.parts.session.poll_timeout(),
+            self.parts.handler.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn timeouts(&mut self, now: Instant) -> bool {
+        let mut fired = false;
+        if self
+            .parts
+            .session
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.parts.session.handle_timeout(now);
+            fired = true;
+        }
+        if !self.closed
+            && self
+                .parts
+                .handler
+                .poll_timeout()
+                .is_some_and(|deadline| deadline <= now)
+        {
+            self.call(now, |handler, cx| handler.timeout(cx));
+            fired = true;
+        }
+        fired
+    }
+
+    /// Calls the handler, and charges what it sent past the outbox.
+    fn call(&mut self, now: Instant, f: impl FnOnce(&mut H::Session, &mut Context<'_>)) {
+        let Parts {
+            session,
+            handler,
+            outbox,
+            ..
+        } = &mut self.parts;
+        let mut cx = Context {
+            now,
+            session,
+            sent_bytes: 0,
+        };
+        f(handler, &mut cx);
+        if cx.sent_bytes > 0 {
+            // An overflow is noticed with the next look into the outbox.
+            let _ = outbox.charge(cx.sent_bytes);
+        }
+    }
+
+    /// Takes mail out once; a further round finds what came meanwhile.
+    fn take_mail(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        match self.parts.mailbox.poll_take(cx) {
+            Poll::Ready(Taken::Items(mail)) => {
+                mail.into_iter().for_each(|mail| self.open_mail(mail, now));
+                true
+            }
+            Poll::Ready(Taken::Overflowed) => {
+                self.parts.mailbox.close();
+                self.parts.session.close(now, CloseReason::TransportError);
+                true
+            }
+            Poll::Ready(Taken::Closed) | Poll::Pending => false,
+        }
+    }
+
+    fn open_mail(&mut self, mail: Mail, now: Instant) {
+        let session = &mut self.parts.session;
+        match mail {
+            Mail::Poll { reply } => match session.handle_poll(now) {
+                Ok(id) => {
+                    self.parts.shared.metrics.parked_polls().inc();
+                    self.poll = Some((id, reply));
+                }
+                // A requester that went away needs no answer.
+                Err(refusal) => drop(reply.send(PollReply::Refused(refusal.into()))),
+            },
+            Mail::PostStart { done } => match session.handle_post_start(now) {
+                Ok(id) => self.post = Some((id, done)),
+                Err(refusal) => {
+                    let _ = done.send(Err(refusal.into()));
+                }
+            },
+            Mail::PostBody { kind, body } => {
+                let Some((id, done)) = self.post.take() else {
+                    return;
+                };
+                match body {
+                    Ok(body) => {
+                        self.traffic.bytes_in += body.len() as u64;
+                        let result = session.handle_post(now, id, kind, body);
+                        if result.is_ok() && session.awaits_overtaken_poll() {
+                            self.goodbye = Some(done);
+                            return;
+                        }
+                        // A requester that went away needs no answer.
+                        let _ = done.send(result.map_err(Refused::from));
+                    }
+                    Err(why) => session.handle_detached(now, id, why),
+                }
+            }
+            Mail::WebSocket { upgrade } => match session.handle_ws_open(now) {
+                Ok(id) => self.transports.attach(id, upgrade),
+                Err(_) => {
+                    self.parts.shared.metrics.upgrade_refused();
+                    self.transports.refuse(upgrade, &self.parts.shared.tasks);
+                }
+            },
+            Mail::Close(reason) => session.close(now, reason),
+        }
+    }
+
+    /// As [`Self::take_mail`].
+    fn take_outbox(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        let items = match self.parts.outbox.poll_take(cx) {
+            Poll::Ready(Taken::Items(items)) => items,
+            Poll::Ready(Taken::Overflowed) if !self.closed => {
+                self.parts.session.close(now, CloseReason::SlowConsumer);
+                return true;
+            }
+            Poll::Ready(Taken::Overflowed | Taken::Closed) | Poll::Pending => return false,
+        };
+        for item in items {
+            match item {
+                Outgoing::Packet(packet) => {
+                    self.traffic.messages_out += 1;
+                    self.parts.session.send(packet);
+                }
+                Outgoing::Control(control) if !self.closed => {
+                    self.call(now, |handler, cx| handler.control(cx, control));
+                }
+                Outgoing::Control(_) => {}
+            }
+        }
+        true
+    }
+
+    fn read_transports(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        let Parts {
+            session, shared, ..
+        } = &mut self.parts;
+        let limits = ReadLimits {
+            max_message_bytes: shared.config.session.max_payload,
+            max_fragments: shared.config.max_fragments,
+        };
+        let traffic = &mut self.traffic;
+        self.transports
+            .read(cx, limits, &shared.tasks, |id, news| match news {
+                News::Message(message) => {
+                    traffic.bytes_in += message.len() as u64;
+                    session.handle_ws_message(now, id, message);
+                }
+                News::Ended(why) => session.handle_detached(now, id, why),
+            })
+    }
+
+    /// Requests whose client went away.
+    fn notice_aborts(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        if let Some((id, reply)) = &mut self.poll
+            && reply.poll_closed(cx).is_ready()
+        {
+            self.parts
+                .session
+                .handle_detached(now, *id, Detached::Closed);
+            self.unpark();
+            progress = true;
+        }
+        if let Some((id, done)) = &mut self.post
+            && done.poll_closed(cx).is_ready()
+        {
+            self.parts
+                .session
+                .handle_detached(now, *id, Detached::Closed);
+            self.post = None;
+            progress = true;
+        }
+        progress
+    }
+
+    /// Hands on what the session has for its transports and for the handler.
+    fn drain(&mut self, now: Instant) -> bool {
+        let mut progress = false;
+        loop {
+            let mut again = false;
+            while self.may_transmit()
+                && let Some(transmit) = self.parts.session.poll_transmit(now)
+            {
+                self.transmit(transmit, now);
+                again = true;
+            }
+            while let Some(event) = self.parts.session.poll_event() {
+                self.event(event, now);
+                again = true;
+            }
+            if !again {
+                return progress;
+            }
+            progress = true;
+        }
+    }
+
+    /// Frames for a WebSocket wait until its 101 answer is out.
+    fn may_transmit(&self) -> bool {
+        self.parts.session.transport() == Transport::Polling || !self.transports.is_upgrading()
+    }
+
+    fn transmit(&mut self, transmit: Transmit, now: Instant) {
+        match transmit {
+            Transmit::PollBody {
+                id,
+                body,
+                refund_bytes,
+            } => {
+                self.traffic.bytes_out += body.bytes.len() as u64;
+                if refund_bytes > 0 {
+                    self.parts.outbox.refund(refund_bytes);
+                }
+                let Some((_, reply)) = self.unpark().filter(|(parked, _)| *parked == id) else {
+                    return;
+                };
+                if reply.send(PollReply::Body(body)).is_err() {
+                    self.parts
+                        .session
+                        .handle_detached(now, id, Detached::Closed);
+                }
+            }
+            Transmit::WebSocket { id, packet } => {
+                if !self.transports.send(id, packet) {
+                    self.parts.shared.metrics.dropped("transport_gone", 1);
+                }
+            }
+            Transmit::CloseWebSocket { id } => {
+                if !self.closed && id != self.parts.session.current_transport() {
+                    self.parts.shared.metrics.upgrade_abandoned();
+                }
+                self.transports.close(id, &self.parts.shared.tasks);
+            }
+        }
+    }
+
+    fn unpark(&mut self) -> Option<(TransportId, oneshot::Sender<PollReply>)> {
+        let parked = self.poll.take()?;
+        self.parts.shared.metrics.parked_polls().dec();
+        Some(parked)
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Message(message) => {
+                self.traffic.messages_in += 1;
+                if !self.closed {
+                    self.call(now, |handler, cx| handler.message(cx, message));
+                }
+            }
+            Event::Upgraded => {
+                self.flush_traffic();
+                self.parts
+                    .shared
+                    .metrics
+                    .upgraded(self.parts.session.version());
+                self.counted = Transport::WebSocket;
+                self.call(now, |handler, cx| handler.upgraded(cx));
+            }
+            Event::Closed(reason) => self.close(&reason),
+        }
+    }
+
+    fn close(&mut self, reason: &CloseReason) {
+        self.closed = true;
+        self.post = None;
+        self.parts.handler.close(reason);
+        let lost = self
+            .parts
+            .outbox
+            .close()
+            .into_iter()
+            .filter(|item| matches!(item, Outgoing::Packet(_)))
+            .count();
+        if lost > 0 {
+            self.parts
+                .shared
+                .metrics
+                .dropped("session_closed", lost as u64);
+        }
+        self.parts.shared.metrics.close_reason(reason);
+        tracing::debug!(
+            session = ?self.parts.session.id(),
+            transport = self.counted.name(),
+            reason = reason.label(),
+            "session closed"
+        );
+    }
+
+    fn flush_transports(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        let (written, failed) = self.transports.flush(cx);
+        if written.refund_bytes > 0 {
+            self.parts.outbox.refund(written.refund_bytes);
+        }
+        self.traffic.bytes_out += written.bytes as u64;
+        if let Some(id) = failed {
+            self.parts
+                .session
+                .handle_detached(now, id, Detached::Failed);
+        }
+        failed.is_some()
+    }
+
+    /// A volatile packet may be sent when it would leave at once.
+    fn tell_writable(&mut self) {
+        let writable =
+            !self.closed && self.parts.session.is_writable() && self.transports.is_flushed();
+        if writable != self.writable {
+            self.writable = writable;
+            self.parts.outbox.set_writable(writable);
+        }
+    }
+
+    fn flush_traffic(&mut self) {
+        let delta = std::mem::take(&mut self.traffic);
+        let counters = self.parts.shared.traffic(self.counted);
+        for (counter, amount) in [
+            (&counters.messages_in, delta.messages_in),
+            (&counters.messages_out, delta.messages_out),
+            (&counters.bytes_in, delta.bytes_in),
+            (&counters.bytes_out, delta.bytes_out),
+        ] {
+            if amount > 0 {
+                counter.inc_by(amount);
+            }
+        }
+    }
+}
+
+impl<H: Handler> Drop for Driver<H> {
+    /// Also when the runtime drops the task: nothing may believe that the session lives.
+    fn drop(&mut self) {
+        self.unpark();
+        let Parts {
+            shared,
+            session,
+            mailbox,
+            outbox,
+            ..
+        } = &self.parts;
+        mailbox.close();
+        shared.registry.remove(&session.id());
+        let lost = session.stats().messages_lost;
+        if lost > 0 {
+            shared.metrics.dropped("session_closed", lost);
+        }
+        if let Some(done) = self.goodbye.take() {
+            let _ = done.send(Ok(()));
+        }
+        shared.metrics.closed(self.counted, session.version());
+        if !self.closed {
+            drop(outbox.close());
+            self.parts.handler.close(&CloseReason::ServerShutdown);
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BadRequest(error) => Self::Error(error),
+            Refusal::Empty => Self::Empty,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One WebSocket of a session: frames in, prepared frames out, and the closing handshake.
+//!
+//! tungstenite parses the frame headers and derives the accept key. The data path is our own:
+//! prepared frames go to the socket as they are, and an idle connection owns no buffer.
+
+mod reader;
+mod writer;
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use engineio_proto::{Message, Packet, ProtocolVersion};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+pub(crate) use reader::ReadLimits;
+use reader::{FrameReader, Incoming, ReadError};
+use writer::FrameWriter;
+pub(crate) use writer::Written;
+
+/// Bytes read from a connection at once, into a buffer that all connections of a thread share.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long a closed connection may take to say goodbye.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A close frame without a status, which clients see as 1005.
+const CLOSE_FRAME: Bytes = Bytes::from_static(&[0x88, 0]);
+
+thread_local! {
+    static READ_BUFFER: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
+}
+
+/// A connection under a WebSocket.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+enum Io {
+    /// The usual case, without an indirection.
+    Tcp(TcpStream),
+    /// TLS, or a connection of another server that mounted this service.
+    Other(Box<dyn Duplex>),
+}
+
+/// What [`WebSocket::poll_read`] found.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Message(Message),
+    /// The peer said goodbye or its end is gone.
+    Closed,
+    /// The connection failed.
+    Failed,
+    /// A message over a limit; the peer is told 1009.
+    TooLarge,
+    /// The peer broke a rule and is told which.
+    Violation,
+}
+
+/// An established WebSocket.
+pub(crate) struct WebSocket {
+    io: Io,
+    reader: FrameReader,
+    writer: FrameWriter,
+    /// Bytes that arrived but were not looked at: a turn is limited in messages.
+    unread: Bytes,
+    /// The peer cannot take binary frames (`b64=1`).
+    base64: bool,
+    /// Something was written that a buffering connection may hold back.
+    unflushed: bool,
+}
+
+impl WebSocket {
+    pub(crate) fn new(upgraded: Upgraded, version: ProtocolVersion, base64: bool) -> Self {
+        let (io, unread) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => (Io::Tcp(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
+        };
+        // The connection's own read buffer is larger than what is left in it.
+        let unread = Bytes::copy_from_slice(&unread);
+        Self {
+            io,
+            reader: FrameReader::default(),
+            writer: FrameWriter::new(version),
+            unread,
+            base64,
+            unflushed: false,
+        }
+    }
+
+    /// Whether everything that was sent is with the kernel.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.writer.is_empty() && !self.unflushed
+    }
+
+    /// Queues a packet; [`Self::poll_flush`] writes it.
+    pub(crate) fn send(&mut self, packet: Packet, version: ProtocolVersion) {
+        let refund_bytes = match packet {
+            Packet::Message {
+                encoded,
+                first_frame,
+            } if !self.base64 => {
+                self.writer.push_packet(encoded, first_frame);
+                return;
+            }
+            Packet::Message { ref encoded, .. } => encoded.budget_bytes(),
+            _ => 0,
+        };
+        let mut frames = Vec::new();
+        packet.write_websocket(version, !self.base64, &mut frames);
+        self.writer.push_own(frames.into(), refund_bytes);
+    }
+
+    /// Writes what is queued; `Ready` when nothing is left.
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: &mut Written,
+    ) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.io {
+            Io::Tcp(io) => self.writer.poll_write(io, cx, done),
+            Io::Other(io) => {
+                self.unflushed = true;
+                ready!(self.writer.poll_write(io, cx, done))?;
+                ready!(Pin::new(io).poll_flush(cx))?;
+                self.unflushed = false;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// The next message, or the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: ReadLimits,
+        max_messages: usize,
+        out: &mut impl FnMut(Received),
+    ) -> Poll<()> {
+        let mut budget = max_messages;
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            if self.take_chunk(&unread, limits, &mut budget, out) {
+                return Poll::Ready(());
+            }
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            while budget > 0 {
+                let mut buf = ReadBuf::new(buffer);
+                let polled = match &mut self.io {
+                    Io::Tcp(io) => Pin::new(io).poll_read(cx, &mut buf),
+                    Io::Other(io) => Pin::new(io).poll_read(cx, &mut buf),
+                };
+                match ready!(polled) {
+                    Err(_) => out(Received::Failed),
+                    Ok(()) if buf.filled().is_empty() => out(Received::Closed),
+                    Ok(()) => {
+                        let len = buf.filled().len();
+                        if !self.take_chunk(&buffer[..len], limits, &mut budget, out) {
+                            continue;
+                        }
+                    }
+                }
+                return Poll::Ready(());
+            }
+            Poll::Ready(())
+        })
+    }
+
+    /// Hands out the messages of a chunk; true when the budget is spent or the end was reached.
+    fn take_chunk(
+        &mut self,
+        mut chunk: &[u8],
+        limits: ReadLimits,
+        budget: &mut usize,
+        out: &mut impl FnMut(Received),
+    ) -> bool {
+        loop {
+            if *budget == 0 {
+                self.unread = Bytes::copy_from_slice(chunk);
+                return true;
+            }
+            match self.reader.read(&mut chunk, limits) {
+                Ok(None) => return false,
+                Ok(Some(Incoming::Message(message))) => out(Received::Message(message)),
+                Ok(Some(Incoming::Pong)) => {}
+                Ok(Some(Incoming::Ping(data))) => self.push_pong(&data),
+                Ok(Some(Incoming::Close)) => {
+                    out(Received::Closed);
+                    return true;
+                }
+                Err(error) => {
+                    self.push_close_code(error);
+                    out(if error == ReadError::TooLarge {
+                        Received::TooLarge
+                    } else {
+                        Received::Violation
+                    });
+                    return true;
+                }
+            }
+            *budget -= 1;
+        }
+    }
+
+    /// Answers a ping unless writes are stuck already: a peer that does not read gets no queue.
+    fn push_pong(&mut self, data: &[u8]) {
+        if self.writer.is_empty() {
+            let mut frame = vec![0x8a, u8::try_from(data.len()).unwrap_or(0)];
+            frame.extend_from_slice(data);
+            self.writer.push_own(frame.into(), 0);
+        }
+    }
+
+    fn push_close_code(&mut self, error: ReadError) {
+        let [high, low] = error.close_code().to_be_bytes();
+        self.writer
+            .push_own(Bytes::copy_from_slice(&[0x88, 2, high, low]), 0);
+    }
+
+    /// Says goodbye: writes what is queued and a close frame, then waits for the peer's end, so
+    /// that the kernel does not throw away what the peer has not read yet.
+    pub(crate) async fn linger(mut self) {
+        self.writer.push_own(CLOSE_FRAME, 0);
+        let goodbye = async {
+            std::future::poll_fn(|cx| self.poll_flush(cx, &mut Written::default())).await?;
+            std::future::poll_fn(|cx| match &mut self.io {
+                Io::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+                Io::Other(io) => Pin::new(io).poll_shutdown(cx),
+            })
+            .await?;
+            std::future::poll_fn(|cx| self.poll_discard(cx)).await
+        };
+        // Whether the peer was polite does not matter: the connection is dropped either way.
+        let _ = tokio::time::timeout(LINGER, goodbye).await;
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            loop {
+                let mut buf = ReadBuf::new(buffer);
+                ready!(match &mut self.io {
+                    Io::Tcp(io) => Pin::new(io).poll_read(cx, &mut buf),
+                    Io::Other(io) => Pin::new(io).poll_read(cx, &mut buf),
+                })?;
+                if buf.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("writer", &self.writer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Accepts a WebSocket that the session does not want and closes it without a status.
+pub(crate) async fn accept_and_close(upgrade: OnUpgrade, version: ProtocolVersion) {
+    if let Ok(Ok(upgraded)) = tokio::time::timeout(LINGER, upgrade).await {
+        WebSocket::new(upgraded, version, false).linger().await;
+    }
+}
