@@ -1,0 +1,221 @@
+//! Counters of the Socket.IO layer.
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use socketio_proto::ClientStats;
+use sockhop_adapter::{Counter, Stats};
+
+use crate::error::DisconnectReason;
+
+/// Counters of one server; no label names a room, an event, a namespace or a socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    sockets: IntGauge,
+    connects: IntCounterVec,
+    disconnects: IntCounterVec,
+    events: IntCounter,
+    dropped: IntCounterVec,
+    handler_errors: IntCounterVec,
+    violations: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn register(
+        registry: &Registry,
+        stats: &Arc<Stats>,
+    ) -> Result<Self, prometheus::Error> {
+        registry.register(Box::new(AdapterCollector::new(Arc::clone(stats))?))?;
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let counters = |name: &str, help: &str, label: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let sockets = IntGauge::new("sockhop_sockets", "Clients in namespaces.")?;
+        registry.register(Box::new(sockets.clone()))?;
+        Ok(Self {
+            sockets,
+            connects: counters(
+                "sockhop_connects_total",
+                "Clients let in or refused.",
+                "result",
+            )?,
+            disconnects: counters("sockhop_disconnects_total", "Sockets that left.", "reason")?,
+            events: counter("sockhop_events_received_total", "Events from clients.")?,
+            dropped: counters(
+                "sockhop_dropped_total",
+                "Packets that reached nobody.",
+                "reason",
+            )?,
+            handler_errors: counters("sockhop_handler_errors_total", "Failed handlers.", "kind")?,
+            violations: counter(
+                "sockhop_violations_total",
+                "Sessions closed for what they sent.",
+            )?,
+        })
+    }
+
+    pub(crate) fn connected(&self) {
+        self.sockets.inc();
+        self.connects.with_label_values(&["accepted"]).inc();
+    }
+
+    pub(crate) fn refused(&self) {
+        self.connects.with_label_values(&["refused"]).inc();
+    }
+
+    pub(crate) fn disconnected(&self, reason: DisconnectReason) {
+        self.sockets.dec();
+        self.disconnects.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    pub(crate) fn event(&self) {
+        self.events.inc();
+    }
+
+    pub(crate) fn dropped_volatile(&self) {
+        self.dropped.with_label_values(&["volatile"]).inc();
+    }
+
+    /// What a client sent in vain, told at the end of its session.
+    pub(crate) fn ignored(&self, stats: &ClientStats) {
+        for (reason, packets) in [
+            ("unknown_ack", stats.unknown_acks),
+            ("crossed_disconnect", stats.crossed_packets),
+            ("repeated_connect", stats.repeated_connects),
+        ] {
+            if packets > 0 {
+                self.dropped
+                    .with_label_values(&[reason])
+                    .inc_by(packets.into());
+            }
+        }
+    }
+
+    pub(crate) fn dropped_without_handler(&self) {
+        self.dropped.with_label_values(&["no_handler"]).inc();
+    }
+
+    pub(crate) fn dropped_with_ack(&self) {
+        self.dropped.with_label_values(&["too_many_acks"]).inc();
+    }
+
+    pub(crate) fn handler_error(&self, kind: &str) {
+        self.handler_errors.with_label_values(&[kind]).inc();
+    }
+
+    pub(crate) fn violation(&self) {
+        self.violations.inc();
+    }
+}
+
+/// Reads one counter of the adapter.
+type Read = fn(&Stats) -> &Counter;
+
+/// What the adapter counts, by the names of its metrics.
+const ADAPTER_COUNTERS: [(&str, &str, Read); 13] = [
+    ("broadcasts_total", "Broadcasts begun on this node.", |s| {
+        &s.broadcasts
+    }),
+    ("deliveries_total", "Packets queued by broadcasts.", |s| {
+        &s.deliveries
+    }),
+    (
+        "volatile_dropped_total",
+        "Volatile packets for busy clients.",
+        |s| &s.volatile_dropped,
+    ),
+    (
+        "overflows_total",
+        "Packets for sessions over budget.",
+        |s| &s.overflows,
+    ),
+    (
+        "late_total",
+        "Packets for sessions that had just ended.",
+        |s| &s.late,
+    ),
+    (
+        "rooms_refused_total",
+        "Joins over the limit of rooms.",
+        |s| &s.rooms_refused,
+    ),
+    ("names_refused_total", "Joins of overlong names.", |s| {
+        &s.names_refused
+    }),
+    (
+        "bus_published_total",
+        "Broadcasts handed to the bus.",
+        |s| &s.published,
+    ),
+    (
+        "bus_publish_failures_total",
+        "Broadcasts the bus refused.",
+        |s| &s.publish_failures,
+    ),
+    ("bus_received_total", "Messages of other nodes.", |s| {
+        &s.received
+    }),
+    (
+        "bus_discarded_total",
+        "Messages that nobody here wants.",
+        |s| &s.discarded,
+    ),
+    (
+        "bus_bad_frames_total",
+        "Messages that nobody can read.",
+        |s| &s.bad_frames,
+    ),
+    (
+        "transcoded_total",
+        "Packets written anew for another parser.",
+        |s| &s.transcoded,
+    ),
+];
+
+/// Shows the adapter's own counters: its crate knows nothing of metrics.
+struct AdapterCollector {
+    stats: Arc<Stats>,
+    counters: Vec<(IntCounter, Read)>,
+}
+
+impl AdapterCollector {
+    fn new(stats: Arc<Stats>) -> Result<Self, prometheus::Error> {
+        let counters = ADAPTER_COUNTERS.into_iter().map(|(name, help, read)| {
+            Ok((
+                IntCounter::new(format!("sockhop_adapter_{name}"), help)?,
+                read,
+            ))
+        });
+        Ok(Self {
+            stats,
+            counters: counters.collect::<Result<_, prometheus::Error>>()?,
+        })
+    }
+}
+
+impl Collector for AdapterCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters
+            .iter()
+            .flat_map(|(counter, _)| counter.desc())
+            .collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let read = |(counter, read): &(IntCounter, Read)| {
+            // Scrapes may overlap; each shows a value that was true a moment ago.
+            counter.reset();
+            counter.inc_by(read(&self.stats).get());
+            counter.collect()
+        };
+        self.counters.iter().flat_map(read).collect()
+    }
+}

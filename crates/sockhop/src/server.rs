@@ -1,0 +1,554 @@
+//! The server: namespaces, mounts, and closing it all.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use engineio_proto::{CloseReason, NodeTag};
+use prometheus::Registry;
+use serde::Serialize;
+use socketio_proto::{ClientConfig, Limits, NamespaceName, Parser, Value};
+use sockhop_adapter::bus::MemoryBusLimits;
+use sockhop_adapter::{Adapter, Bus, MemoryHub, NodeId, RoomLimits, Stats, receive_frame};
+use sockhop_engine::{
+    EngineConfig, EngineParts, EngineService, Handshake, Metrics as EngineMetrics, Tasks,
+};
+use tokio::runtime::Handle;
+
+use crate::connection::Connections;
+use crate::error::EmitError;
+use crate::handler::{HandlerError, panic_message};
+use crate::metrics::Metrics;
+use crate::namespace::Namespace;
+use crate::operator::{BroadcastOperator, IntoRooms};
+
+/// Configuration of the Socket.IO layer, and every limit with its default.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// How long a session may live without having joined a namespace. Default 45 s.
+    pub connect_timeout: Duration,
+    /// What one client may make the server hold.
+    pub limits: Limits,
+    /// Rooms that one socket may be in, its own not counted. Default 1,000.
+    pub max_rooms_per_socket: usize,
+    /// Bytes of a room's name. Default 512.
+    pub max_room_name_bytes: usize,
+    /// Handlers and middlewares of one client, over all its namespaces, that may be unfinished;
+    /// further events are dropped and further namespaces refused. At least 1. Default 1,000.
+    pub max_pending_handlers: usize,
+    /// Namespaces that exist at once because a pattern or predicate made them. Default 10,000.
+    pub max_dynamic_namespaces: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(45),
+            limits: Limits::default(),
+            max_rooms_per_socket: 1_000,
+            max_room_name_bytes: 512,
+            max_pending_handlers: 1_000,
+            max_dynamic_namespaces: 10_000,
+        }
+    }
+}
+
+/// A Socket.IO server. Cloning shares it.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    config: ServerConfig,
+    metrics: Metrics,
+    engine_metrics: EngineMetrics,
+    tasks: Tasks,
+    bus: Arc<dyn Bus>,
+    /// Whether frames are taken from the bus already, or none will ever come.
+    receiving: AtomicBool,
+    closing: AtomicBool,
+    stats: Arc<Stats>,
+    node_tag: NodeTag,
+    namespaces: RwLock<Namespaces>,
+    dynamic: RwLock<Vec<Arc<Dynamic>>>,
+    mounts: Mutex<Vec<EngineService<Connections>>>,
+}
+
+#[derive(Default)]
+struct Namespaces {
+    by_name: HashMap<NamespaceName, Namespace>,
+    /// How many of them were made on demand.
+    dynamic: usize,
+}
+
+type Accepts = Box<dyn Fn(&str, &Value, &Handshake) -> bool + Send + Sync>;
+type Setup = Box<dyn Fn(&Namespace) + Send + Sync>;
+
+/// A rule for namespaces that are made on demand.
+struct Dynamic {
+    accepts: Accepts,
+    setup: Setup,
+}
+
+/// What a [`Server`] is built from.
+#[derive(Debug, Default)]
+pub struct ServerBuilder {
+    config: ServerConfig,
+    registry: Registry,
+    bus: Option<Arc<dyn Bus>>,
+}
+
+/// Why a server cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The registry holds the metrics of another server.
+    #[error("cannot register metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// The operating system has no random bytes.
+    #[error("no random bytes")]
+    Random(#[from] getrandom::Error),
+}
+
+impl ServerBuilder {
+    /// Sets the limits and deadlines.
+    #[must_use]
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Registers the server's metrics here. One registry takes one server.
+    #[must_use]
+    pub fn registry(mut self, registry: &Registry) -> Self {
+        self.registry = registry.clone();
+        self
+    }
+
+    /// Joins the other nodes of this bus. Default: a bus without other nodes.
+    #[must_use]
+    pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
+        self.bus = Some(bus);
+        self
+    }
+
+    /// The server, with the namespace `/` and nothing mounted.
+    ///
+    /// # Errors
+    /// When the registry holds the metrics of another server, or no random bytes are to be had.
+    pub fn build(self) -> Result<Server, BuildError> {
+        let (bus, lonely) = match self.bus {
+            Some(bus) => (bus, false),
+            None => (lonely_bus()?, true),
+        };
+        let stats = Arc::new(Stats::default());
+        let tag = u32::try_from(bus.node().number() >> 40)
+            .ok()
+            .and_then(NodeTag::new);
+        let server = Server(Arc::new(Inner {
+            config: self.config,
+            metrics: Metrics::register(&self.registry, &stats)?,
+            engine_metrics: EngineMetrics::register(&self.registry)?,
+            tasks: Tasks::default(),
+            bus,
+            receiving: AtomicBool::new(lonely),
+            closing: AtomicBool::new(false),
+            stats,
+            node_tag: tag.unwrap_or_default(),
+            namespaces: RwLock::default(),
+            dynamic: RwLock::default(),
+            mounts: Mutex::default(),
+        }));
+        server.of("/");
+        server.receive();
+        Ok(server)
+    }
+}
+
+/// The in-memory bus of one node.
+fn lonely_bus() -> Result<Arc<dyn Bus>, getrandom::Error> {
+    let hub = MemoryHub::new(MemoryBusLimits::default());
+    loop {
+        let node = NodeId::new(getrandom::u64()?);
+        if let Some(bus) = hub.attach(node) {
+            return Ok(Arc::new(bus));
+        }
+    }
+}
+
+impl Server {
+    /// Starts to describe a server.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Serves Engine.IO sessions on a path of their own. All mounts share namespaces and rooms,
+    /// whatever their parsers. A mount of a closed server refuses all sessions.
+    pub fn mount(&self, config: EngineConfig, parser: Parser) -> EngineService<Connections> {
+        let client = ClientConfig {
+            parser,
+            connect_timeout: self.0.config.connect_timeout,
+            limits: self.0.config.limits.clone(),
+        };
+        let connections = Connections::new(self.clone(), client);
+        let service = EngineService::new(config, connections, self.engine_parts());
+        let mut mounts = self.0.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: `close` closes the mounts that it finds here.
+        if self.is_closing() {
+            service.close(&CloseReason::ServerShutdown);
+        } else {
+            mounts.push(service.clone());
+        }
+        drop(mounts);
+        service
+    }
+
+    /// What an engine besides the server's mounts needs to share its metrics and tasks.
+    #[must_use]
+    pub fn engine_parts(&self) -> EngineParts {
+        EngineParts {
+            metrics: self.0.engine_metrics.clone(),
+            tasks: self.0.tasks.clone(),
+            node_tag: self.0.node_tag,
+        }
+    }
+
+    /// Mounts the JSON parser on the default path, `/socket.io/`, with the default configuration.
+    pub fn service(&self) -> EngineService<Connections> {
+        self.mount(EngineConfig::default(), Parser::Json)
+    }
+
+    /// The namespace of this name, made if it does not exist. A missing `/` in front is added.
+    ///
+    /// *Shape:* one made here stays, and no rule for namespaces on demand applies to it. One that
+    /// a rule made is returned if it is there, and is freed with its last client all the same.
+    pub fn of(&self, name: &str) -> Namespace {
+        if let Some(namespace) = self.namespaces_now().by_name.get(name) {
+            return namespace.clone();
+        }
+        let name = NamespaceName::parse(name)
+            .or_else(|| NamespaceName::parse(&format!("/{name}")))
+            .unwrap_or_else(NamespaceName::root);
+        let mut namespaces = self.namespaces_mut();
+        let make = || self.new_namespace(name.clone(), false);
+        namespaces
+            .by_name
+            .entry(name.clone())
+            .or_insert_with(make)
+            .clone()
+    }
+
+    /// Makes namespaces on demand whose names fit a path pattern such as `/chat-{id}`; `setup`
+    /// registers the handlers of each. It is freed when its last client leaves.
+    ///
+    /// # Errors
+    /// When the pattern is not valid.
+    pub fn dynamic<F>(&self, pattern: &str, setup: F) -> Result<(), matchit::InsertError>
+    where
+        F: Fn(&Namespace) + Send + Sync + 'static,
+    {
+        let mut router = matchit::Router::new();
+        router.insert(pattern, ())?;
+        self.dynamic_when(move |name, _, _| router.at(name).is_ok(), setup);
+        Ok(())
+    }
+
+    /// Makes namespaces on demand for which `accepts` says yes, given the name, the auth payload
+    /// and the handshake. Rules are asked in the order of their registration.
+    pub fn dynamic_when<A, F>(&self, accepts: A, setup: F)
+    where
+        A: Fn(&str, &Value, &Handshake) -> bool + Send + Sync + 'static,
+        F: Fn(&Namespace) + Send + Sync + 'static,
+    {
+        let rule = Dynamic {
+            accepts: Box::new(accepts),
+            setup: Box::new(setup),
+        };
+        self.0
+            .dynamic
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::new(rule));
+    }
+
+    /// The namespaces that exist now.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.namespaces_now().by_name.values().cloned().collect()
+    }
+
+    /// Sends an event to everybody in the namespace `/`.
+    ///
+    /// # Errors
+    /// As [`BroadcastOperator::emit`].
+    pub fn emit<T: Serialize + ?Sized>(&self, event: &str, payload: &T) -> Result<(), EmitError> {
+        self.of("/").emit(event, payload)
+    }
+
+    /// The members of these rooms of the namespace `/`.
+    pub fn to(&self, rooms: impl IntoRooms) -> BroadcastOperator {
+        self.of("/").to(rooms)
+    }
+
+    /// Closes all sessions of all mounts and waits until their tasks and all handlers have ended.
+    /// New sessions are refused from here on. The reason that sockets see is
+    /// [`crate::DisconnectReason::ServerShuttingDown`].
+    ///
+    /// *Shape:* a handler that never ends keeps this waiting, and one that waits for this never
+    /// ends: call it from elsewhere, and bound it with a timeout. In the
+    /// end the server forgets its namespaces and mounts, and with them whatever handlers own.
+    pub async fn close(&self) {
+        let mounts = {
+            let mounts = self.0.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.closing.store(true, Ordering::SeqCst);
+            mounts.clone()
+        };
+        for mount in &mounts {
+            mount.close(&CloseReason::ServerShutdown);
+        }
+        self.0.tasks.stop();
+        self.0.tasks.finished().await;
+        // They hold the server, which holds them. Also, a namespace is subscribed to the bus as
+        // long as it exists, and nobody takes what comes from there any more.
+        let mounts =
+            std::mem::take(&mut *self.0.mounts.lock().unwrap_or_else(PoisonError::into_inner));
+        let namespaces = std::mem::take(&mut *self.namespaces_mut());
+        let rules = std::mem::take(
+            &mut *self
+                .0
+                .dynamic
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        drop((mounts, namespaces.by_name, rules));
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.closing.load(Ordering::SeqCst)
+    }
+
+    /// Where the server's tasks run; tasks spawned here are waited for by [`Self::close`].
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn config(&self) -> &ServerConfig {
+        &self.0.config
+    }
+
+    /// Takes frames from the bus from now on, as a task; further calls do nothing, nor do calls
+    /// outside of a runtime. Called again when a session opens, which happens within one.
+    pub(crate) fn receive(&self) {
+        if Handle::try_current().is_err() || self.0.receiving.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let server = self.clone();
+        self.0.tasks.spawn("bus", async move {
+            let Inner {
+                bus, stats, tasks, ..
+            } = &*server.0;
+            loop {
+                let frames = tokio::select! {
+                    frames = std::future::poll_fn(|cx| bus.poll_incoming(cx)) => frames,
+                    () = tasks.stopped() => return,
+                };
+                for frame in &frames {
+                    receive_frame(frame, bus.node(), stats, |name| {
+                        let namespaces = server.namespaces_now();
+                        let namespace = namespaces.by_name.get(name)?;
+                        Some(Arc::clone(namespace.adapter()))
+                    });
+                }
+                // A bus that is never empty is no reason for other tasks to wait.
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The namespace that a client asks for, with one user more; give it back with
+    /// [`Self::leave_namespace`].
+    pub(crate) fn enter_namespace(
+        &self,
+        name: &NamespaceName,
+        auth: &Value,
+        handshake: &Handshake,
+    ) -> Option<Namespace> {
+        if let Some(namespace) = self.namespaces_now().by_name.get(name) {
+            // Under the lock, so that nobody frees it in between.
+            namespace.add_user();
+            return Some(namespace.clone());
+        }
+        let made = self.make_on_demand(name, auth, handshake)?;
+        let max = self.0.config.max_dynamic_namespaces;
+        let mut namespaces = self.namespaces_mut();
+        let Namespaces { by_name, dynamic } = &mut *namespaces;
+        // Somebody else may have made it meanwhile: theirs counts.
+        let namespace = match by_name.entry(name.clone()) {
+            Entry::Occupied(theirs) => theirs.get().clone(),
+            Entry::Vacant(_) if *dynamic >= max => return None,
+            Entry::Vacant(free) => {
+                *dynamic += 1;
+                free.insert(made).clone()
+            }
+        };
+        namespace.add_user();
+        Some(namespace)
+    }
+
+    /// The namespace that the first fitting rule makes, not in the table yet.
+    fn make_on_demand(
+        &self,
+        name: &NamespaceName,
+        auth: &Value,
+        handshake: &Handshake,
+    ) -> Option<Namespace> {
+        let rules = self
+            .0
+            .dynamic
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let full = self.namespaces_now().dynamic >= self.0.config.max_dynamic_namespaces;
+        if full || rules.is_empty() {
+            return None;
+        }
+        // Both are the user's. A rule that panics has not agreed, and harms this client only.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let fits = |rule: &&Arc<Dynamic>| (rule.accepts)(name, auth, handshake);
+            let rule = rules.iter().find(fits)?;
+            let made = self.new_namespace(name.clone(), true);
+            (rule.setup)(&made);
+            Some(made)
+        }));
+        made.unwrap_or_else(|panic| {
+            let error = HandlerError::Panicked(panic_message(&*panic));
+            self.0.metrics.handler_error(error.label());
+            tracing::warn!(namespace = %name, %error, "no namespace on demand");
+            None
+        })
+    }
+
+    /// One user of the namespace less; a dynamic one is freed with its last.
+    pub(crate) fn leave_namespace(&self, namespace: &Namespace) {
+        if namespace.remove_user() && namespace.is_dynamic() {
+            self.free(namespace);
+        }
+    }
+
+    fn free(&self, namespace: &Namespace) {
+        let mut namespaces = self.namespaces_mut();
+        let Namespaces { by_name, dynamic } = &mut *namespaces;
+        // Somebody may have come in before the lock was taken. They may even have left again, so
+        // that this one was freed and another one made under its name.
+        let entry = by_name.get(namespace.name());
+        if entry.is_some_and(|current| current.is(namespace) && current.is_unused()) {
+            by_name.remove(namespace.name());
+            *dynamic -= 1;
+        }
+    }
+
+    fn namespaces_now(&self) -> RwLockReadGuard<'_, Namespaces> {
+        self.0
+            .namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn namespaces_mut(&self) -> RwLockWriteGuard<'_, Namespaces> {
+        self.0
+            .namespaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn new_namespace(&self, name: NamespaceName, dynamic: bool) -> Namespace {
+        let limits = RoomLimits {
+            max_rooms_per_socket: self.0.config.max_rooms_per_socket,
+            max_name_bytes: self.0.config.max_room_name_bytes,
+        };
+        let (bus, stats) = (Arc::clone(&self.0.bus), Arc::clone(&self.0.stats));
+        let adapter = Adapter::new(name.clone(), limits, bus, stats);
+        Namespace::new(name, self.clone(), adapter, dynamic)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn server() -> Server {
+        let server = Server::builder().build().unwrap();
+        server.dynamic("/on-{demand}", |_| {}).unwrap();
+        server
+    }
+
+    fn enter(server: &Server) -> Namespace {
+        let (parts, ()) = http::Request::new(()).into_parts();
+        let handshake = Handshake::new(&parts, UNIX_EPOCH);
+        let name = NamespaceName::parse("/on-1").unwrap();
+        server
+            .enter_namespace(&name, &Value::Null, &handshake)
+            .unwrap()
+    }
+
+    #[test]
+    fn who_enters_before_the_last_one_frees_the_namespace_keeps_it() {
+        let server = server();
+        let namespace = enter(&server);
+        // The last one has left, but has not come to the table yet.
+        assert!(namespace.remove_user());
+        assert!(enter(&server).is(&namespace));
+        server.free(&namespace);
+        assert_eq!(server.namespaces().len(), 2);
+        server.leave_namespace(&namespace);
+        assert_eq!(server.namespaces().len(), 1);
+    }
+
+    #[test]
+    fn who_is_late_to_free_a_namespace_leaves_its_successor_alone() {
+        let server = server();
+        let first = enter(&server);
+        assert!(first.remove_user());
+        // Somebody else comes, leaves, and frees it; then another one is made.
+        server.leave_namespace(&enter(&server));
+        let second = enter(&server);
+        assert!(!second.is(&first));
+        server.free(&first);
+        assert!(enter(&server).is(&second));
+        assert_eq!(server.namespaces_now().dynamic, 1);
+    }
+
+    #[test]
+    fn names_may_lack_their_slash_and_mean_the_same() {
+        let server = server();
+        assert!(server.of("chat").is(&server.of("/chat")));
+        assert!(server.of("").is(&server.of("/")));
+    }
+
+    #[test]
+    fn a_registry_takes_one_server() {
+        let registry = Registry::new();
+        let first = Server::builder().registry(&registry).build();
+        assert!(first.is_ok());
+        let second = Server::builder().registry(&registry).build();
+        assert!(matches!(second, Err(BuildError::Metrics(_))));
+    }
+}
