@@ -1,0 +1,76 @@
+//! A server with the events that every peer's benchmark server has, and the product's defaults.
+//!
+//! | environment | default | meaning |
+//! |---|---|---|
+//! | `PORT` | 3000 | listens on 0.0.0.0, path `/socket.io/` |
+//! | `WORKERS` | 1 | worker threads |
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use sockhop::{Ack, Args, Payload, Socket, Value};
+use sockhop_node::{LogFormat, Node, NodeConfig, NodeError, telemetry};
+
+const ALL: &str = "all";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    telemetry::init("warn", LogFormat::Text);
+    let port = number("PORT", 3000)?;
+    let workers = number("WORKERS", 1)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.into())
+        .enable_all()
+        .build()?
+        .block_on(run(port))?;
+    Ok(())
+}
+
+fn number(name: &str, default: u16) -> Result<u16, Box<dyn std::error::Error>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(value.parse().map_err(|error| format!("{name}: {error}"))?),
+        Err(_) => Ok(default),
+    }
+}
+
+async fn run(port: u16) -> Result<(), NodeError> {
+    let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let node = Node::new(NodeConfig {
+        listen,
+        ..NodeConfig::default()
+    })?;
+    let namespace = node.server().of("/");
+    namespace
+        .on_connect(|socket: Socket| async move {
+            socket.join(ALL);
+            if let Some(room) = socket.handshake().query_value("room") {
+                socket.join(room);
+            }
+        })
+        .on_with_ack("echo", |_: Socket, args: Payload, ack: Ack| async move {
+            ack.send(&args)
+        })
+        .on("echo_emit", |socket: Socket, args: Payload| async move {
+            socket.emit("echo", &args)
+        })
+        .on("bcast", |socket: Socket, payload: Value| async move {
+            socket.within(ALL).emit("msg", &payload)
+        })
+        .on("bcast_skip", |socket: Socket, payload: Value| async move {
+            socket.to(ALL).emit("msg", &payload)
+        })
+        .on(
+            "room_bcast",
+            |socket: Socket, Args(args): Args| async move {
+                let [Value::String(room), payload, ..] = args.as_slice() else {
+                    return Ok(());
+                };
+                socket.within(room).emit("msg", payload)
+            },
+        );
+    node.run(terminated()).await
+}
+
+/// SIGTERM ends the process at once: connections are dropped with it.
+async fn terminated() {
+    sockhop_node::shutdown_signal().await;
+    std::process::exit(0);
+}
