@@ -1,0 +1,4 @@
+import { kindOf } from './lib/clients.js';
+import { suiteFor } from './lib/suite.js';
+
+suiteFor(kindOf('2.1.1'));

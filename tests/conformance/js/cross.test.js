@@ -1,0 +1,174 @@
+// Clients of different generations and languages talking to each other through the server.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Fleet, jsonKinds, kindOf, plain, transportModes } from './lib/clients.js';
+import { freshNamespace, servers } from './lib/servers.js';
+import { DEADLINE_MS, Inbox, within } from './lib/waiting.js';
+
+const { main } = servers;
+const script = fileURLToPath(new URL('../python/cross_peer.py', import.meta.url));
+const interpreters = { 'python-socketio 4.6.1': 'PYTHON_V4', 'python-socketio 5': 'PYTHON_V5' };
+
+const MIXED = {
+  text: 'é€😀 👩‍👩‍👧‍👦',
+  binary: Buffer.from([0, 1, 254, 255]),
+  inner: [{ again: Buffer.from('x') }, null, 1.5, true],
+};
+
+const tagged = (value) => {
+  if (Buffer.isBuffer(value)) return { $bytes: value.toString('hex') };
+  if (Array.isArray(value)) return value.map(tagged);
+  if (value && typeof value === 'object') {
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, tagged(inner)]));
+  }
+  return value;
+};
+const untagged = (value) => {
+  if (Array.isArray(value)) return value.map(untagged);
+  if (value && typeof value === 'object') {
+    if (typeof value.$bytes === 'string') return Buffer.from(value.$bytes, 'hex');
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, untagged(inner)]));
+  }
+  return value;
+};
+
+/** A Python client in a process of its own; see `cross_peer.py`. */
+class PythonPeer {
+  #answers = new Inbox();
+
+  constructor(t, name, kind, mode) {
+    const variable = interpreters[name];
+    const python = process.env[variable];
+    if (!python) throw new Error(`${variable} is not set: run tests/conformance/run.sh`);
+    this.process = spawn(python, [script, kind, mode], { stdio: ['pipe', 'pipe', 'inherit'] });
+    createInterface({ input: this.process.stdout }).on('line', (line) => {
+      this.#answers.put(JSON.parse(line));
+    });
+    const exited = new Promise((resolve) => this.process.on('exit', resolve));
+    this.process.on('exit', (code) => this.#answers.end(`python exited with ${code}`));
+    t.after(async () => {
+      this.process.stdin.end();
+      await within(exited, 'python to exit').catch(() => this.process.kill('SIGKILL'));
+    });
+  }
+
+  async do(command, ...args) {
+    this.process.stdin.write(`${JSON.stringify({ do: command, args: tagged(args) })}\n`);
+    const answer = await this.#answers.next(`the answer to ${command}`, undefined, 3 * DEADLINE_MS);
+    if (answer.error) throw new Error(`python, ${command}: ${answer.error}`);
+    return untagged(answer.result);
+  }
+}
+
+describe('JavaScript and Python', { concurrency: 3 }, () => {
+  for (const name of Object.keys(interpreters)) {
+    for (const [flavour, mode] of [
+      ['sync', 'polling'],
+      ['async', 'websocket'],
+      ['sync', 'upgrading'],
+    ]) {
+      test(
+        `${name} (${flavour}, ${mode}) talks with every JavaScript client`,
+        { timeout: 10 * DEADLINE_MS },
+        async (t) => {
+          const fleet = new Fleet(t);
+          const namespace = freshNamespace();
+          const python = new PythonPeer(t, name, flavour, mode);
+          await python.do('connect', main, namespace);
+          const modes = Object.values(transportModes);
+          const clients = await Promise.all(
+            jsonKinds.map((kind, i) => fleet.open(kind, modes[i % modes.length], namespace)),
+          );
+          assert.deepEqual(await python.do('call', 'join', 'mixed'), ['ok']);
+          for (const client of clients) await client.join('mixed');
+
+          const [members] = await clients[0].call('members', 'mixed');
+          const { id } = await python.do('whoami');
+          assert.deepEqual(members.sort(), [id, ...clients.map((each) => each.id)].sort());
+
+          assert.deepEqual(await python.do('call', 'room-emit', 'mixed', MIXED), ['ok']);
+          assert.deepEqual(await python.do('next', 'room-msg'), ['mixed', MIXED]);
+          for (const client of clients) {
+            assert.deepEqual(plain(await client.next('room-msg')), ['mixed', MIXED]);
+          }
+
+          for (const [i, client] of clients.entries()) {
+            await client.call('room-broadcast', 'mixed', i, MIXED);
+            assert.deepEqual(await python.do('next', 'room-msg'), ['mixed', i, MIXED]);
+            for (const other of clients.filter((each) => each !== client)) {
+              assert.deepEqual(plain(await other.next('room-msg')), ['mixed', i, MIXED]);
+            }
+          }
+
+          clients[0].emit('chat message', 'from JavaScript');
+          assert.deepEqual(await python.do('next', 'chat message'), ['from JavaScript']);
+          await python.do('emit', 'chat message', 'from Python 😀');
+          for (const client of clients) {
+            assert.deepEqual(await client.next('chat message'), ['from JavaScript']);
+            assert.deepEqual(await client.next('chat message'), ['from Python 😀']);
+          }
+
+          for (const client of clients) {
+            await client.settle();
+            for (const event of ['room-msg', 'chat message']) {
+              assert.deepEqual(client.unclaimed(event), []);
+            }
+          }
+          await python.do('settle');
+          assert.deepEqual(await python.do('unclaimed', 'room-msg'), []);
+        },
+      );
+    }
+
+    test(
+      `${name} sees a JavaScript client leave, and is seen leaving`,
+      { timeout: 10 * DEADLINE_MS },
+      async (t) => {
+        const namespace = freshNamespace();
+        const python = new PythonPeer(t, name, 'sync', 'websocket');
+        await python.do('connect', main, namespace);
+        await python.do('call', 'join', 'watchers');
+        const fleet = new Fleet(t);
+        const leaving = await fleet.open(kindOf('2.5.0'), transportModes.websocket, namespace);
+        const { id } = leaving;
+        leaving.socket.disconnect();
+        assert.deepEqual(await python.do('next', 'gone'), [
+          { id, reason: 'client namespace disconnect' },
+        ]);
+        const watcher = await fleet.watcher(kindOf('4.8.4'), namespace);
+        const { id: pythonId } = await python.do('whoami');
+        await python.do('close');
+        const [gone] = await watcher.next('gone');
+        assert.equal(gone.id, pythonId);
+      },
+    );
+  }
+});
+
+describe('generations of JavaScript clients', { concurrency: 3 }, () => {
+  for (const sender of jsonKinds) {
+    test(`${sender.name} is understood by every other version on every transport`, async (t) => {
+      const fleet = new Fleet(t);
+      const namespace = freshNamespace();
+      const all = [];
+      for (const kind of jsonKinds) {
+        for (const mode of Object.values(transportModes)) {
+          all.push(fleet.open(kind, mode, namespace));
+        }
+      }
+      const receivers = await Promise.all(all);
+      const from = await fleet.open(sender, transportModes.websocket, namespace);
+      for (let i = 0; i < 5; i += 1) await from.call('broadcast', i, MIXED, 'tail');
+      for (const receiver of receivers) {
+        const heard = await receiver.take('broadcast', 5);
+        heard.forEach((args, i) => assert.deepEqual(plain(args), [i, MIXED, 'tail']));
+      }
+      await from.settle();
+      assert.deepEqual(from.unclaimed('broadcast'), []);
+    });
+  }
+});

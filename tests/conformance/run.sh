@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+# Official Socket.IO clients against the `contract` example.
+#
+#   tests/conformance/run.sh [SERVER [SUITE...]]
+#
+# SERVER  the server binary; target/release/examples/contract unless given
+# SUITE   raw, clients, python-v4, python-v5, cross; all of them unless given
+#
+# Installs what is missing (node_modules beside this file, virtual environments in .cache/ of the
+# repository), starts servers on free ports, runs the suites, stops the servers. Full output is in
+# .cache/conformance/. The last line is `N passed, M failed`.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cache=$root/.cache
+logs=$cache/conformance
+server=${1:-$root/target/release/examples/contract}
+[ $# -gt 0 ] && shift
+suites=("$@")
+[ ${#suites[@]} -gt 0 ] || suites=(raw clients python-v4 python-v5 cross)
+
+die() {
+  echo "conformance: $*" >&2
+  exit 2
+}
+
+wanted() {
+  local suite
+  for suite in "${suites[@]}"; do [ "$suite" != "$1" ] || return 0; done
+  return 1
+}
+
+for suite in "${suites[@]}"; do
+  case $suite in
+    raw | clients | python-v4 | python-v5 | cross) ;;
+    *) die "there is no suite \"$suite\"" ;;
+  esac
+done
+
+# --- what has to be there ------------------------------------------------------------------------
+
+case $server in */*) ;; *) server=./$server ;; esac
+[ -x "$server" ] || die "no server at $server (cargo build --release --examples)"
+command -v node >/dev/null || die "node is needed, version 20.10 or newer"
+command -v npm >/dev/null || die "npm is needed"
+node -e 'const [a, b] = process.versions.node.split(".").map(Number);
+  process.exit(a > 20 || (a === 20 && b >= 10) ? 0 : 1)' || die "node 20.10 or newer is needed"
+python=${PYTHON:-python3}
+command -v "$python" >/dev/null || die "python3 is needed"
+mkdir -p "$logs"
+
+install_npm() {
+  cmp -s "$here/package-lock.json" "$here/node_modules/.installed" && return
+  echo "installing the JavaScript clients"
+  (cd "$here" && npm ci --no-audit --no-fund --loglevel=error)
+  cp "$here/package-lock.json" "$here/node_modules/.installed"
+}
+
+# A virtual environment needs ensurepip, which Debian ships apart from python3.
+make_venv() {
+  rm -rf "$1"
+  "$python" -m venv "$1" 2>"$logs/venv.log" && return
+  rm -rf "$1"
+  if command -v virtualenv >/dev/null && virtualenv -q -p "$python" "$1"; then return; fi
+  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    echo "python3 -m venv does not work here: installing python3-venv"
+    apt-get install -y -q python3-venv >>"$logs/venv.log" 2>&1 && "$python" -m venv "$1" && return
+  fi
+  cat "$logs/venv.log" >&2
+  die "python3 -m venv does not work (on Debian it needs the package python3-venv)"
+}
+
+install_python() {
+  local venv=$cache/venv-$1 requirements=$here/requirements-$1.txt
+  cmp -s "$requirements" "$venv/.installed" && return
+  echo "installing the Python clients ($1)"
+  make_venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$venv/.installed"
+}
+
+install_npm
+install_python v4
+install_python v5
+export PYTHON_V4=$cache/venv-v4/bin/python PYTHON_V5=$cache/venv-v5/bin/python
+
+# --- servers -------------------------------------------------------------------------------------
+
+declare -A pid_of
+stop_servers() {
+  local name
+  for name in "${!pid_of[@]}"; do kill "${pid_of[$name]}" 2>/dev/null || true; done
+  for name in "${!pid_of[@]}"; do wait "${pid_of[$name]}" 2>/dev/null || true; done
+  pid_of=()
+}
+trap stop_servers EXIT
+trap 'exit 130' INT TERM
+
+# Ports that were free a moment ago, all different.
+mapfile -t ports < <(node -e '
+  const servers = [1, 2, 3].map(() => require("net").createServer());
+  Promise.all(servers.map((s) => new Promise((done) => s.listen(0, "127.0.0.1", done)))).then(() =>
+    servers.forEach((s) => { console.log(s.address().port); s.close(); }));')
+
+start_server() { # name port VARIABLE=value...
+  local name=$1 port=$2
+  shift 2
+  env -u REDIS_URL HOST=127.0.0.1 PORT="$port" NODE_ID=n1 ALLOW_ORIGIN=http://app.example \
+    PING_INTERVAL=1000 PING_TIMEOUT=3000 EIO_PING_INTERVAL=300 EIO_PING_TIMEOUT=200 \
+    MAX_PAYLOAD=1000000 CONNECT_TIMEOUT=2000 UPGRADE_TIMEOUT=2000 HEADER_TIMEOUT=5000 \
+    "$@" "$server" >"$logs/server-$name.log" 2>&1 &
+  pid_of[$name]=$!
+}
+
+await_server() { # name port
+  node -e '
+    const [url, pid] = process.argv.slice(1);
+    const deadline = Date.now() + 15000;
+    const attempt = () => fetch(url).then((r) => r.status === 200, () => false).then((ready) => {
+      if (ready) process.exit(0);
+      try { process.kill(Number(pid), 0); } catch { process.exit(1); }
+      if (Date.now() > deadline) process.exit(1);
+      setTimeout(attempt, 50);
+    });
+    attempt();' "http://127.0.0.1:$2/healthz" "${pid_of[$1]}" && return
+  tail -n 20 "$logs/server-$1.log" >&2
+  die "the server \"$1\" does not answer on /healthz"
+}
+
+export ALLOW_ORIGIN=http://app.example
+export TIGHT_PING_INTERVAL=300 TIGHT_PING_TIMEOUT=200 TIGHT_CONNECT_TIMEOUT=350 \
+  TIGHT_UPGRADE_TIMEOUT=300 TIGHT_HEADER_TIMEOUT=500 TIGHT_MAX_PAYLOAD=20000
+export CONTRACT_URL=http://127.0.0.1:${ports[0]}
+export CONTRACT_HEARTBEAT_URL=http://127.0.0.1:${ports[1]}
+export CONTRACT_TIGHT_URL=http://127.0.0.1:${ports[2]}
+
+start_server main "${ports[0]}"
+start_server heartbeat "${ports[1]}" PING_INTERVAL=300 PING_TIMEOUT=1000
+start_server tight "${ports[2]}" PING_INTERVAL=$TIGHT_PING_INTERVAL \
+  PING_TIMEOUT=$TIGHT_PING_TIMEOUT CONNECT_TIMEOUT=$TIGHT_CONNECT_TIMEOUT \
+  UPGRADE_TIMEOUT=$TIGHT_UPGRADE_TIMEOUT HEADER_TIMEOUT=$TIGHT_HEADER_TIMEOUT \
+  MAX_PAYLOAD=$TIGHT_MAX_PAYLOAD
+await_server main "${ports[0]}"
+await_server heartbeat "${ports[1]}"
+await_server tight "${ports[2]}"
+
+# --- suites --------------------------------------------------------------------------------------
+
+total_passed=0
+total_failed=0
+
+# Adds one suite to the sums: name, passed, failed, seconds, log.
+report() {
+  printf '%-10s %5d tests, %5d passed, %3d failed (%d s)\n' "$1" $(($2 + $3)) "$2" "$3" "$4"
+  total_passed=$((total_passed + $2))
+  total_failed=$((total_failed + $3))
+}
+
+count() { # the number before or after a word in a log, 0 when there is none
+  local number
+  number=$(grep -aoE "$1" "$2" | tail -n 1 | grep -oE '[0-9]+' || true)
+  echo "${number:-0}"
+}
+
+run_node() { # name concurrency file...
+  local name=$1 concurrency=$2 log=$logs/$1.log begun=$SECONDS status=0 tests passed
+  shift 2
+  node --test --test-concurrency="$concurrency" --test-reporter=spec "$@" >"$log" 2>&1 || status=$?
+  tests=$(count '^ℹ tests [0-9]+' "$log")
+  passed=$(count '^ℹ pass [0-9]+' "$log")
+  # Everything that did not pass has failed; a runner that fell over is a failure too.
+  local failed=$((tests - passed))
+  if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+  if [ "$tests" = 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+  [ "$failed" = 0 ] || sed -n '/failing tests:/,$p' "$log"
+  report "$name" "$passed" "$failed" $((SECONDS - begun))
+}
+
+# pytest in the background; `finish_python` waits for it and reports.
+declare -A python_pid python_begun
+start_python() { # v4 or v5
+  local name=python-$1
+  python_begun[$name]=$SECONDS
+  "$cache/venv-$1/bin/python" -B -m pytest -p no:cacheprovider -q -ra --rootdir "$here/python" \
+    "$here/python" >"$logs/$name.log" 2>&1 &
+  python_pid[$name]=$!
+}
+finish_python() {
+  local name=python-$1 log=$logs/python-$1.log status=0 passed failed
+  wait "${python_pid[$name]}" || status=$?
+  passed=$(count '[0-9]+ passed' "$log")
+  failed=$(($(count '[0-9]+ failed' "$log") + $(count '[0-9]+ errors?' "$log")))
+  if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+  [ "$failed" = 0 ] || sed -n '/= FAILURES =\|= ERRORS =/,$p' "$log"
+  report "$name" "$passed" "$failed" $((SECONDS - ${python_begun[$name]}))
+}
+
+if wanted raw; then
+  run_node raw 2 "$here"/js/{http,engineio,eio3,protocol}.test.js
+fi
+if wanted clients; then
+  run_node clients 3 "$here"/js/client-*.test.js
+fi
+for version in v4 v5; do if wanted "python-$version"; then start_python "$version"; fi; done
+for version in v4 v5; do if wanted "python-$version"; then finish_python "$version"; fi; done
+if wanted cross; then
+  run_node cross 1 "$here/js/cross.test.js"
+fi
+
+# A server that has died is a failure whatever the tests say.
+for name in "${!pid_of[@]}"; do
+  if ! kill -0 "${pid_of[$name]}" 2>/dev/null; then
+    echo "the server \"$name\" has died; the end of its log:"
+    tail -n 20 "$logs/server-$name.log"
+    total_failed=$((total_failed + 1))
+  fi
+done
+
+echo "$total_passed passed, $total_failed failed"
+[ "$total_failed" = 0 ]
