@@ -13,7 +13,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use engineio_proto::{Encoded, Outgoing};
 use socketio_proto::{Parser, encode_event};
 use sockhop_adapter::{
-    Adapter, BroadcastOptions, BusMessage, Directive, MemoryHub, NodeId, Room, RoomLimits,
+    Adapter, BroadcastOptions, BusMessage, Directive, LonelyBus, MemoryHub, NodeId, Room,
+    RoomLimits,
 };
 use sockhop_outbox::Taken;
 use support::Peer;
@@ -78,7 +79,8 @@ fn adapter(hub: &MemoryHub, node: u64) -> Adapter<Directive> {
 fn local(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
     group.throughput(Throughput::Elements(RECIPIENTS as u64));
-    let adapter = adapter(&MemoryHub::default(), 1);
+    let bus = LonelyBus::new(NodeId::new(1));
+    let adapter = support::adapter(Arc::new(bus), RoomLimits::default());
     let peers = crowd(&adapter);
 
     let packet = Encoded::text("2/chat,[\"news\"]");

@@ -29,7 +29,9 @@ pub mod stats;
 
 pub use ack::{AckCollector, AckResponses, AckSlot};
 pub use adapter::{Adapter, BroadcastError, Delivery, receive_frame};
-pub use bus::{Bus, BusError, MemoryBus, MemoryHub, NodeId};
+pub use bus::{
+    Bus, BusError, ChannelMessage, Channels, Link, LonelyBus, MemoryBus, MemoryHub, NodeId, Wait,
+};
 pub use cluster::{BusMessage, WireError};
 pub use options::BroadcastOptions;
 pub use recipient::{

@@ -9,13 +9,13 @@ use allocation_counter::measure;
 use engineio_proto::Outgoing;
 use socketio_proto::{Parser, encode_event};
 use sockhop_adapter::{
-    Adapter, BroadcastOptions, Directive, MemoryHub, NodeId, Recipient, Room, RoomLimits, SocketKey,
+    Adapter, BroadcastOptions, Directive, LonelyBus, NodeId, Recipient, Room, RoomLimits, SocketKey,
 };
 use sockhop_outbox::{Outbox, Taken};
 use support::Peer;
 
 fn adapter() -> Adapter<Directive> {
-    let bus = MemoryHub::default().attach(NodeId::new(1)).unwrap();
+    let bus = LonelyBus::new(NodeId::new(1));
     support::adapter(Arc::new(bus), RoomLimits::default())
 }
 

@@ -10,13 +10,13 @@ use engineio_proto::{Encoded, Outgoing};
 use socketio_proto::{AckId, Args, EncodeError, Parser, Payload, Value, encode_event};
 use sockhop_adapter::{
     AckCollector, AckResponses, Adapter, BroadcastOptions, Directive, DisconnectScope, ExpectAck,
-    MemoryHub, NodeId, Room, RoomLimits,
+    LonelyBus, NodeId, Room, RoomLimits,
 };
 use sockhop_outbox::Taken;
 use support::{Peer, connect};
 
 fn adapter() -> Adapter<Directive> {
-    let bus = MemoryHub::default().attach(NodeId::new(1)).unwrap();
+    let bus = LonelyBus::new(NodeId::new(1));
     support::adapter(Arc::new(bus), RoomLimits::default())
 }
 

@@ -11,8 +11,8 @@ use engineio_proto::{Encoded, Frame, Outgoing};
 use socketio_proto::{Args, EncodeError, Parser, Value, encode_event};
 use sockhop_adapter::bus::MemoryBusLimits;
 use sockhop_adapter::{
-    Adapter, BroadcastError, BroadcastOptions, Bus, BusError, Directive, MemoryBus, MemoryHub,
-    NodeId, Room, RoomLimits, receive_frame,
+    Adapter, BroadcastError, BroadcastOptions, Bus, BusError, Directive, LonelyBus, MemoryBus,
+    MemoryHub, NodeId, Room, RoomLimits, receive_frame,
 };
 use sockhop_outbox::Taken;
 use support::Peer;
@@ -172,13 +172,13 @@ fn local_broadcasts_stay_on_their_node() {
 
 #[test]
 fn a_node_alone_publishes_and_encodes_nothing_for_the_bus() {
-    let a = Node::new(&MemoryHub::default(), 1);
-    let delivery = a
-        .adapter
+    let bus = LonelyBus::new(NodeId::new(1));
+    let adapter = support::adapter(Arc::new(bus), RoomLimits::default());
+    let delivery = adapter
         .broadcast(&to(&[]), &mut |_| panic!("nobody needs this"))
         .unwrap();
     assert_eq!(delivery.recipients, 0);
-    assert_eq!(a.adapter.stats().published.get(), 0);
+    assert_eq!(adapter.stats().published.get(), 0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use socketio_proto::Parser;
 use sockhop_adapter::{
-    Adapter, BroadcastOptions, Directive, DisconnectScope, MemoryHub, NodeId, Room, RoomLimits,
+    Adapter, BroadcastOptions, Directive, DisconnectScope, LonelyBus, NodeId, Room, RoomLimits,
     RoomsError,
 };
 use sockhop_outbox::Taken;
@@ -139,7 +139,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let bus = MemoryHub::default().attach(NodeId::new(1)).unwrap();
+        let bus = LonelyBus::new(NodeId::new(1));
         let limits = RoomLimits {
             max_rooms_per_socket: MAX_ROOMS,
             ..RoomLimits::default()

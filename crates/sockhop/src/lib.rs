@@ -40,7 +40,9 @@ pub use engineio_proto as engineio;
 pub use engineio_proto::{ProtocolVersion, Transport};
 pub use socketio_proto::{Args, ConnectError, Limits, NamespaceName, Parser, Payload, Value};
 pub use sockhop_adapter::bus::MemoryBusLimits;
-pub use sockhop_adapter::{Bus, BusError, MemoryHub, NodeId, Room, SocketId};
+pub use sockhop_adapter::{
+    Bus, BusError, Channels, Link, LonelyBus, MemoryHub, NodeId, Room, SocketId,
+};
 pub use sockhop_engine as engine;
 pub use sockhop_engine::{
     Cookie, Cors, EngineConfig, EngineLayer, EngineService, Handshake, Origins,

@@ -12,8 +12,7 @@ use engineio_proto::{CloseReason, NodeTag};
 use prometheus::Registry;
 use serde::Serialize;
 use socketio_proto::{ClientConfig, Limits, NamespaceName, Parser, Value};
-use sockhop_adapter::bus::MemoryBusLimits;
-use sockhop_adapter::{Adapter, Bus, MemoryHub, NodeId, RoomLimits, Stats, receive_frame};
+use sockhop_adapter::{Adapter, Bus, LonelyBus, NodeId, RoomLimits, Stats, receive_frame};
 use sockhop_engine::{
     EngineConfig, EngineParts, EngineService, Handshake, Metrics as EngineMetrics, Tasks,
 };
@@ -167,15 +166,9 @@ impl ServerBuilder {
     }
 }
 
-/// The in-memory bus of one node.
+/// The bus of a node that nobody asked to join others.
 fn lonely_bus() -> Result<Arc<dyn Bus>, getrandom::Error> {
-    let hub = MemoryHub::new(MemoryBusLimits::default());
-    loop {
-        let node = NodeId::new(getrandom::u64()?);
-        if let Some(bus) = hub.attach(node) {
-            return Ok(Arc::new(bus));
-        }
-    }
+    Ok(Arc::new(LonelyBus::new(NodeId::new(getrandom::u64()?))))
 }
 
 impl Server {

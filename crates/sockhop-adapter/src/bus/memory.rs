@@ -1,17 +1,17 @@
 //! The bus between nodes of one process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::task::{Context, Poll, Waker};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{Bus, BusError, NodeId};
+use super::inbox::Inbox;
+use super::{Bus, BusError, Link, MemoryChannels, NodeId, Wait};
 use crate::stats::Counter;
-
-/// What a queued frame costs besides its bytes.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// What the bus inside one process takes.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,27 @@ pub struct MemoryBusStats {
     pub received_bytes: Counter,
     /// Frames that this node missed because its queue was full.
     pub dropped: Counter,
+    /// Frames that this node missed because its link was down or the [`Network`] lost them.
+    pub lost: Counter,
+}
+
+/// Decides what becomes of frames on their way; for simulations.
+pub trait Network: fmt::Debug + Send + Sync + 'static {
+    /// Says what becomes of a frame. Called once for each receiver, in the order of the frames.
+    fn carry(&self, from: NodeId, to: NodeId, frame: &Bytes) -> Fate;
+}
+
+/// What becomes of a frame on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives at once.
+    Deliver,
+    /// It arrives at once, and once more.
+    Twice,
+    /// It is lost, and counted.
+    Drop,
+    /// The network has kept a copy and will bring it with [`MemoryHub::deliver`].
+    Held,
 }
 
 /// Where the nodes of one process meet.
@@ -53,27 +74,26 @@ pub struct MemoryHub(Arc<Hub>);
 #[derive(Debug, Default)]
 struct Hub {
     limits: MemoryBusLimits,
+    network: Option<Arc<dyn Network>>,
     directory: RwLock<Directory>,
+    channels: super::channels::Hub,
 }
 
 #[derive(Debug, Default)]
 struct Directory {
-    nodes: HashMap<NodeId, Arc<Inbox>>,
+    nodes: HashMap<NodeId, Arc<Port>>,
     /// Who subscribed to a topic, and how often.
     topics: HashMap<Box<str>, HashMap<NodeId, usize>>,
+    /// Whose link is down, and since when.
+    down: HashMap<NodeId, Instant>,
 }
 
-#[derive(Debug, Default)]
-struct Inbox {
-    queue: Mutex<Queue>,
+/// Where the frames for one node wait.
+#[derive(Debug)]
+struct Port {
+    node: NodeId,
+    inbox: Inbox<Bytes>,
     stats: MemoryBusStats,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    frames: Vec<Bytes>,
-    bytes: usize,
-    waker: Option<Waker>,
 }
 
 /// One node's end of a [`MemoryHub`]. Dropping it detaches the node.
@@ -81,7 +101,7 @@ struct Queue {
 pub struct MemoryBus {
     node: NodeId,
     hub: Arc<Hub>,
-    inbox: Arc<Inbox>,
+    port: Arc<Port>,
 }
 
 impl MemoryHub {
@@ -90,26 +110,66 @@ impl MemoryHub {
     pub fn new(limits: MemoryBusLimits) -> Self {
         Self(Arc::new(Hub {
             limits,
-            directory: RwLock::default(),
+            ..Hub::default()
+        }))
+    }
+
+    /// A hub without nodes whose frames travel through `network`.
+    #[must_use]
+    pub fn with_network(limits: MemoryBusLimits, network: Arc<dyn Network>) -> Self {
+        Self(Arc::new(Hub {
+            limits,
+            network: Some(network),
+            ..Hub::default()
         }))
     }
 
     /// Lets `node` in. `None`: it is in already.
     #[must_use]
     pub fn attach(&self, node: NodeId) -> Option<MemoryBus> {
-        let inbox = Arc::new(Inbox::default());
+        let port = Arc::new(Port {
+            node,
+            inbox: Inbox::default(),
+            stats: MemoryBusStats::default(),
+        });
         self.0.change(|directory| {
             if directory.nodes.contains_key(&node) {
                 return None;
             }
-            directory.nodes.insert(node, Arc::clone(&inbox));
+            directory.nodes.insert(node, Arc::clone(&port));
             Some(())
         })?;
         Some(MemoryBus {
             node,
             hub: Arc::clone(&self.0),
-            inbox,
+            port,
         })
+    }
+
+    /// An end of the plain channels of this hub.
+    #[must_use]
+    pub fn channels(&self) -> MemoryChannels {
+        self.0.channels.attach(self.0.limits)
+    }
+
+    /// Takes the link of a node down, as from `now`: it can neither publish nor receive.
+    pub fn take_down(&self, node: NodeId, now: Instant) {
+        self.0.change(|directory| {
+            directory.down.entry(node).or_insert(now);
+        });
+    }
+
+    /// Brings the link of a node up again. Its subscriptions are as they were.
+    pub fn bring_up(&self, node: NodeId) {
+        self.0.change(|directory| {
+            directory.down.remove(&node);
+        });
+    }
+
+    /// Brings a frame that was [held](Fate::Held). False: nobody takes it.
+    pub fn deliver(&self, to: NodeId, frame: Bytes) -> bool {
+        let port = self.0.look(|directory| directory.port(to));
+        port.is_some_and(|port| port.push(frame, &self.0.limits).is_ok())
     }
 }
 
@@ -131,31 +191,48 @@ impl Hub {
                 .unwrap_or_else(PoisonError::into_inner),
         )
     }
+
+    fn carry(&self, from: NodeId, to: &Port, frame: &Bytes) -> Result<(), BusError> {
+        let fate = match &self.network {
+            Some(network) => network.carry(from, to.node, frame),
+            None => Fate::Deliver,
+        };
+        match fate {
+            Fate::Deliver => to.push(frame.clone(), &self.limits),
+            Fate::Twice => to
+                .push(frame.clone(), &self.limits)
+                .and_then(|()| to.push(frame.clone(), &self.limits)),
+            Fate::Drop => {
+                to.stats.lost.add(1);
+                Ok(())
+            }
+            Fate::Held => Ok(()),
+        }
+    }
 }
 
-impl Inbox {
-    fn push(&self, frame: Bytes, limits: &MemoryBusLimits) -> Result<(), BusError> {
-        let cost = frame.len() + ENTRY_OVERHEAD_BYTES;
-        let waker = {
-            let mut queue = self.lock();
-            if queue.bytes + cost > limits.max_queue_bytes {
-                self.stats.dropped.add(1);
-                return Err(BusError::QueueFull);
-            }
-            self.stats.received.add(1);
-            self.stats.received_bytes.add(frame.len());
-            queue.bytes += cost;
-            queue.frames.push(frame);
-            queue.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+impl Directory {
+    /// Where frames for `node` go; `None`, and counted, while its link is down.
+    fn port(&self, node: NodeId) -> Option<Arc<Port>> {
+        let port = self.nodes.get(&node)?;
+        if self.down.contains_key(&node) {
+            port.stats.lost.add(1);
+            return None;
         }
-        Ok(())
+        Some(Arc::clone(port))
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+impl Port {
+    fn push(&self, frame: Bytes, limits: &MemoryBusLimits) -> Result<(), BusError> {
+        let len = frame.len();
+        if !self.inbox.push(frame, len, limits.max_queue_bytes) {
+            self.stats.dropped.add(1);
+            return Err(BusError::QueueFull);
+        }
+        self.stats.received.add(1);
+        self.stats.received_bytes.add(len);
+        Ok(())
     }
 }
 
@@ -163,31 +240,48 @@ impl MemoryBus {
     /// What this end has moved.
     #[must_use]
     pub fn stats(&self) -> &MemoryBusStats {
-        &self.inbox.stats
+        &self.port.stats
     }
 
-    fn send(&self, receivers: &[Arc<Inbox>], frame: &Bytes) -> Result<(), BusError> {
+    /// The topics that this node is subscribed to, in order.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<String> {
+        let mut topics: Vec<String> = self.hub.look(|directory| {
+            let topics = directory.topics.iter();
+            topics
+                .filter(|(_, subscribers)| subscribers.contains_key(&self.node))
+                .map(|(topic, _)| topic.to_string())
+                .collect()
+        });
+        topics.sort_unstable();
+        topics
+    }
+
+    fn send(&self, receivers: &[Arc<Port>], frame: &Bytes) -> Result<(), BusError> {
         // One full queue is no reason for the others to miss the frame.
         let mut result = Ok(());
-        for inbox in receivers {
-            result = inbox.push(frame.clone(), &self.hub.limits).and(result);
+        for port in receivers {
+            result = self.hub.carry(self.node, port, frame).and(result);
         }
         if result.is_ok() {
-            self.inbox.stats.published.add(1);
+            self.port.stats.published.add(1);
         }
         result
     }
 
-    fn check_size(&self, frame: &Bytes) -> Result<(), BusError> {
+    fn check(&self, frame: &Bytes) -> Result<(), BusError> {
         let limit = self.hub.limits.max_frame_bytes;
-        if frame.len() <= limit {
-            return Ok(());
+        if frame.len() > limit {
+            self.port.stats.refused.add(1);
+            return Err(BusError::FrameTooLarge {
+                bytes: frame.len(),
+                limit,
+            });
         }
-        self.inbox.stats.refused.add(1);
-        Err(BusError::FrameTooLarge {
-            bytes: frame.len(),
-            limit,
-        })
+        match self.link() {
+            Link::Up => Ok(()),
+            Link::Down { .. } => Err(BusError::LinkDown),
+        }
     }
 }
 
@@ -196,27 +290,26 @@ impl Bus for MemoryBus {
         self.node
     }
 
-    fn is_alone(&self) -> bool {
-        self.hub.look(|directory| directory.nodes.len() <= 1)
-    }
-
     fn publish(&self, topic: &str, frame: Bytes) -> Result<(), BusError> {
-        self.check_size(&frame)?;
-        let receivers: SmallVec<[Arc<Inbox>; 8]> = self.hub.look(|directory| {
+        self.check(&frame)?;
+        let receivers: SmallVec<[Arc<Port>; 8]> = self.hub.look(|directory| {
             let subscribers = directory.topics.get(topic).into_iter().flatten();
             subscribers
-                .filter_map(|(node, _)| directory.nodes.get(node).cloned())
+                .filter_map(|(node, _)| directory.port(*node))
                 .collect()
         });
         self.send(&receivers, &frame)
     }
 
     fn publish_to_node(&self, node: NodeId, frame: Bytes) -> Result<(), BusError> {
-        self.check_size(&frame)?;
-        let receiver = self
-            .hub
-            .look(|directory| directory.nodes.get(&node).cloned());
-        self.send(&[receiver.ok_or(BusError::UnknownNode(node))?], &frame)
+        self.check(&frame)?;
+        let receiver = self.hub.look(|directory| {
+            if !directory.nodes.contains_key(&node) {
+                return Err(BusError::UnknownNode(node));
+            }
+            Ok(directory.port(node))
+        })?;
+        self.send(receiver.as_slice(), &frame)
     }
 
     fn subscribe(&self, topic: &str) {
@@ -243,20 +336,20 @@ impl Bus for MemoryBus {
         });
     }
 
+    fn synced(&self) -> Wait<()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn link(&self) -> Link {
+        self.hub
+            .look(|directory| match directory.down.get(&self.node) {
+                Some(&since) => Link::Down { since },
+                None => Link::Up,
+            })
+    }
+
     fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Vec<Bytes>> {
-        let mut queue = self.inbox.lock();
-        if !queue.frames.is_empty() {
-            queue.bytes = 0;
-            return Poll::Ready(std::mem::take(&mut queue.frames));
-        }
-        let registered = |waker: &Waker| waker.will_wake(cx.waker());
-        if !queue.waker.as_ref().is_some_and(registered) {
-            let replaced = queue.waker.replace(cx.waker().clone());
-            // Dropping a waker may drop a whole task: not while this is locked.
-            drop(queue);
-            drop(replaced);
-        }
-        Poll::Pending
+        self.port.inbox.poll_take(cx)
     }
 }
 
@@ -264,6 +357,7 @@ impl Drop for MemoryBus {
     fn drop(&mut self) {
         self.hub.change(|directory| {
             directory.nodes.remove(&self.node);
+            directory.down.remove(&self.node);
             directory.topics.retain(|_, subscribers| {
                 subscribers.remove(&self.node);
                 !subscribers.is_empty()
@@ -274,6 +368,9 @@ impl Drop for MemoryBus {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use super::super::inbox::ENTRY_OVERHEAD_BYTES;
     use super::*;
 
     fn attach(hub: &MemoryHub, node: u64) -> MemoryBus {
@@ -355,13 +452,57 @@ mod tests {
         let b = attach(&hub, 2);
         assert!(hub.attach(NodeId::new(2)).is_none());
         b.subscribe("/");
-        assert!(!a.is_alone());
         drop(b);
-        assert!(a.is_alone());
         assert!(hub.0.look(|directory| directory.topics.is_empty()));
         assert_eq!(
             a.publish_to_node(NodeId::new(2), Bytes::new()),
             Err(BusError::UnknownNode(NodeId::new(2)))
         );
+    }
+
+    #[test]
+    fn while_its_link_is_down_a_node_neither_speaks_nor_hears() {
+        let hub = MemoryHub::default();
+        let [a, b] = [1, 2].map(|node| attach(&hub, node));
+        b.subscribe("/");
+        let since = Instant::now();
+        hub.take_down(b.node(), since);
+        assert_eq!(b.link(), Link::Down { since });
+        a.publish("/", Bytes::from("lost")).unwrap();
+        let refusal = Err(BusError::LinkDown);
+        assert_eq!(b.publish_to_node(a.node(), Bytes::from("unsaid")), refusal);
+        hub.bring_up(b.node());
+        a.publish("/", Bytes::from("heard")).unwrap();
+        assert_eq!(incoming(&b), ["heard"]);
+        assert_eq!(b.stats().lost.get(), 1);
+        assert!(b.link().is_up() && incoming(&a).is_empty());
+    }
+
+    #[derive(Debug)]
+    struct ByFirstLetter;
+
+    impl Network for ByFirstLetter {
+        fn carry(&self, _: NodeId, _: NodeId, frame: &Bytes) -> Fate {
+            match frame.first() {
+                Some(b't') => Fate::Twice,
+                Some(b'd') => Fate::Drop,
+                Some(b'h') => Fate::Held,
+                _ => Fate::Deliver,
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_loses_repeats_and_holds_frames() {
+        let hub = MemoryHub::with_network(MemoryBusLimits::default(), Arc::new(ByFirstLetter));
+        let [a, b] = [1, 2].map(|node| attach(&hub, node));
+        b.subscribe("/");
+        for frame in ["hold", "one", "twice", "drop"] {
+            a.publish("/", Bytes::from(frame)).unwrap();
+        }
+        assert!(hub.deliver(b.node(), Bytes::from("hold")));
+        assert_eq!(incoming(&b), ["one", "twice", "twice", "hold"]);
+        assert_eq!(b.stats().lost.get(), 1);
+        assert!(!hub.deliver(NodeId::new(3), Bytes::new()));
     }
 }
