@@ -76,6 +76,20 @@ fn an_overlong_request_head_is_refused() {
 }
 
 #[test]
+fn a_request_whose_body_nobody_reads_is_answered_all_the_same() {
+    let node = Node::start(&[]);
+    let mut stream = node.open();
+    let chunks = "4\r\nxxxx\r\n".repeat(10);
+    let request =
+        format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer:?}");
+}
+
+#[test]
 fn sigterm_says_goodbye_to_the_clients_and_ends_with_success() {
     let mut node = Node::start(&[]);
     let mut client = node.connect();

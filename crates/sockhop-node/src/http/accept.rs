@@ -57,8 +57,8 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .pipeline_flush(true);
+        // Without `pipeline_flush`: with it, an answer to a request whose body nobody reads is lost.
+        .max_buf_size(MAX_HEAD_BYTES);
     let mut rest = FIRST_REST;
     loop {
         match listener.0.accept().await {
