@@ -1,0 +1,185 @@
+//! The corpus: one file for each published report, and what must hold after each of them.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::attack;
+use crate::peer::Fault;
+use crate::process::{Node, PATIENCE, Witness, wait_until};
+use crate::script::{Case, Script, corpus};
+
+/// Nodes that are attacked at once. The waiting for deadlines is most of the time.
+const AT_ONCE: usize = 6;
+
+/// Memory that the allocator may keep after a file, over what the process had before it.
+const KEPT_MIB: u64 = 32;
+
+/// What computing time may cost at least, so that a scheduler's whim does not count.
+const NOISE: Duration = Duration::from_millis(10);
+
+/// How much more than eight times an input that is eight times as long may cost.
+const STEEPNESS: u32 = 3;
+
+/// What one file took.
+struct Tally {
+    name: String,
+    inputs: usize,
+    echoes: usize,
+    slowest_echo: Duration,
+    grown_mib: u64,
+}
+
+#[test]
+fn the_corpus_holds_on_one_node() {
+    let tallies = attack_all(|| vec![Node::start(&[])]);
+    report("one node", &tallies);
+}
+
+/// Runs all files, several at once, each worker against nodes of its own.
+fn attack_all(start: impl Fn() -> Vec<Node> + Sync) -> Vec<Tally> {
+    let only = std::env::var("HOSTILE_FILE").unwrap_or_default();
+    let files = corpus()
+        .into_iter()
+        .filter(|(name, _)| name.contains(&only));
+    let files = Mutex::new(files);
+    let results = Mutex::new((Vec::new(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let mut nodes = start();
+                loop {
+                    let next = files.lock().expect("no worker panics").next();
+                    let Some((name, script)) = next else { return };
+                    let result = attack_with(&mut nodes, &name, &script);
+                    let mut results = results.lock().expect("no worker panics");
+                    match result {
+                        Ok(tally) => results.0.push(tally),
+                        Err(fault) => {
+                            results.1.push(format!("{name} ({}): {fault}", script.id));
+                            nodes = start();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (tallies, faults) = results.into_inner().expect("no worker panics");
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+    tallies
+}
+
+fn attack_with(nodes: &mut [Node], name: &str, script: &Script) -> Result<Tally, Fault> {
+    let witness = Witness::start(nodes[0].address)?;
+    settle(nodes, &vec![usize::MAX; nodes.len()])?;
+    let before: Vec<_> = nodes.iter().map(Node::descriptors).collect();
+    let resident: Vec<_> = nodes.iter().map(Node::resident_mib).collect();
+    nodes.iter().for_each(Node::forget_peak);
+
+    let addresses: Vec<_> = nodes.iter().map(|node| node.address).collect();
+    let mut inputs = 0;
+    for case in &script.cases {
+        inputs += match case.linear {
+            None => attack::run(&addresses, case, 0)?,
+            Some(most) => linear(nodes, &addresses, case, most)?,
+        };
+    }
+
+    for (node, resident) in nodes.iter_mut().zip(&resident) {
+        if !node.lives() {
+            return Err("the process is gone".to_owned());
+        }
+        let grown = node.peak_mib().saturating_sub(*resident);
+        if grown > script.peak_mib {
+            return Err(format!(
+                "grew by {grown} MiB, more than {}",
+                script.peak_mib
+            ));
+        }
+    }
+    settle(nodes, &before)?;
+    let grown = nodes.iter().zip(&resident);
+    let grown_mib = grown
+        .map(|(node, before)| node.resident_mib().saturating_sub(*before))
+        .max();
+    let grown_mib = grown_mib.unwrap_or_default();
+    if grown_mib > KEPT_MIB {
+        return Err(format!("{grown_mib} MiB are still there afterwards"));
+    }
+    let (echoes, slowest_echo) = witness.finish()?;
+    Ok(Tally {
+        name: name.to_owned(),
+        inputs,
+        echoes,
+        slowest_echo,
+        grown_mib,
+    })
+}
+
+/// Waits until nothing of an attack is left: no session but the witness's, no descriptor more
+/// than `before`.
+fn settle(nodes: &[Node], before: &[usize]) -> Result<(), Fault> {
+    wait_until(PATIENCE, || {
+        let mut sessions = 0;
+        for (node, before) in nodes.iter().zip(before) {
+            sessions += node.sessions()?;
+            let now = node.descriptors();
+            if now > *before {
+                return Err(format!("{now} descriptors, {before} before"));
+            }
+        }
+        if sessions > 1 {
+            return Err(format!("{sessions} sessions are left"));
+        }
+        Ok(())
+    })
+}
+
+/// Runs a case with an eighth of its size and with all of it, and compares the computing time.
+fn linear(
+    nodes: &[Node],
+    addresses: &[SocketAddr],
+    case: &Case,
+    most: usize,
+) -> Result<usize, Fault> {
+    let computed = || nodes.iter().map(Node::computed).sum::<Duration>();
+    let mut times = [Duration::ZERO; 2];
+    let mut inputs = 0;
+    for (time, n) in times.iter_mut().zip([most / 8, most]) {
+        let before = computed();
+        inputs += attack::run(addresses, case, n)?;
+        *time = computed() - before;
+    }
+    let [small, large] = times;
+    if large > small.max(NOISE) * 8 * STEEPNESS {
+        return Err(format!(
+            "{}: {small:?} for an eighth, {large:?} for all",
+            case.name
+        ));
+    }
+    Ok(inputs)
+}
+
+fn report(what: &str, tallies: &[Tally]) {
+    let inputs: usize = tallies.iter().map(|tally| tally.inputs).sum();
+    let echoes: usize = tallies.iter().map(|tally| tally.echoes).sum();
+    let slowest = tallies.iter().max_by_key(|tally| tally.slowest_echo);
+    let slowest = slowest.map_or(String::new(), |tally| {
+        format!("{:?} in {}", tally.slowest_echo, tally.name)
+    });
+    let grown = tallies
+        .iter()
+        .map(|tally| tally.grown_mib)
+        .max()
+        .unwrap_or_default();
+    eprintln!(
+        "corpus, {what}: {} files, {inputs} inputs, {echoes} echoes of the witness (slowest \
+         {slowest}), at most {grown} MiB kept",
+        tallies.len(),
+    );
+}

@@ -1,0 +1,9 @@
+//! Everything that broke the servers of this field, thrown at the real binary: the corpus of
+//! `tests/hostile/corpus` and the matrix of session states and inputs.
+
+mod attack;
+mod corpus;
+mod document;
+mod peer;
+mod process;
+mod script;

@@ -1,0 +1,231 @@
+//! The real binary under attack, what the system says about it, and a witness: a client that
+//! behaves, and must be served all the while.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::peer::{Arrived, Fault, Frame, Peer, head, upgrade_headers};
+
+/// How long anything that must happen may take on a machine with other work.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Deadlines of the node under test, short so that a test sees them pass.
+const OPTIONS: [&str; 12] = [
+    "--listen",
+    "127.0.0.1:0",
+    "--ping-interval-ms",
+    "2000",
+    "--ping-timeout-ms",
+    "2000",
+    "--upgrade-timeout-ms",
+    "1000",
+    "--connect-timeout-ms",
+    "2000",
+    "--header-timeout-ms",
+    "1500",
+];
+
+/// What has no option.
+const VARIABLES: [(&str, &str); 2] = [
+    ("SOCKHOP__LIMITS__SESSION_CLOSE_TIMEOUT_MS", "500"),
+    ("SOCKHOP__LIMITS__ATTACHMENT_TIMEOUT_MS", "1500"),
+];
+
+/// One node: a process of its own, killed with this value.
+pub(crate) struct Node {
+    process: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Node {
+    pub(crate) fn start(more: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_sockhop"))
+            .args(OPTIONS)
+            .envs(VARIABLES)
+            .envs(more.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = process.stderr.take().expect("its log is a pipe");
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| {
+            let (_, address) = line.split_once("listening on http://")?;
+            address.trim().parse().ok()
+        });
+        // What it logs later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            process,
+            address: address.expect("the node says where it listens"),
+        }
+    }
+
+    pub(crate) fn lives(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.process.id());
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.id());
+        fs::read_dir(path).map_or(usize::MAX, Iterator::count)
+    }
+
+    /// A field of the process's status, in MiB.
+    fn status_mib(&self, field: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or_default() / 1024
+    }
+
+    pub(crate) fn resident_mib(&self) -> u64 {
+        self.status_mib("VmRSS:")
+    }
+
+    pub(crate) fn peak_mib(&self) -> u64 {
+        self.status_mib("VmHWM:")
+    }
+
+    /// From here on [`Self::peak_mib`] begins anew.
+    pub(crate) fn forget_peak(&self) {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5");
+    }
+
+    /// Computing time of all threads so far.
+    pub(crate) fn computed(&self) -> Duration {
+        let tasks = format!("/proc/{}/task", self.process.id());
+        let entries = fs::read_dir(tasks).into_iter().flatten().flatten();
+        let nanos = entries.filter_map(|entry| {
+            let text = fs::read_to_string(entry.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    /// Open sessions, as the node's metrics count them.
+    pub(crate) fn sessions(&self) -> Result<u64, Fault> {
+        let mut peer = Peer::connect(self.address)?;
+        let close = ["Connection: close".to_owned()];
+        peer.write(head("GET", "/metrics", &close).as_bytes());
+        let metrics = peer.answer(Instant::now() + PATIENCE)?.body;
+        let sessions = metrics
+            .lines()
+            .filter(|line| line.starts_with("sockhop_engine_sessions{"))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        Ok(sessions.sum())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A WebSocket session of `address`, joined to `/`.
+pub(crate) fn open_websocket(address: SocketAddr) -> Result<Peer, Fault> {
+    let mut peer = Peer::connect(address)?;
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    peer.write(head("GET", target, &upgrade_headers()).as_bytes());
+    let deadline = Instant::now() + PATIENCE;
+    let answer = peer.answer(deadline)?;
+    if answer.status != 101 {
+        return Err(format!("no WebSocket but {}", answer.status));
+    }
+    peer.arrived(deadline)?;
+    peer.write(&Frame::text("40").bytes());
+    match peer.arrived(deadline)? {
+        Arrived::Text(text) if text.starts_with("40") => Ok(peer),
+        other => Err(format!("not joined but {other:?}")),
+    }
+}
+
+/// Asks for an acknowledgement and waits for it.
+pub(crate) fn echo(peer: &mut Peer, number: usize) -> Result<(), Fault> {
+    let deadline = Instant::now() + PATIENCE;
+    peer.write(&Frame::text(&format!("42{number}[\"chat message\",{{\"text\":1}}]")).bytes());
+    let wanted = format!("43{number}[");
+    loop {
+        match peer.arrived(deadline)? {
+            Arrived::Text(text) if text.starts_with(&wanted) => return Ok(()),
+            Arrived::Text(_) | Arrived::Binary(_) | Arrived::Pong => {}
+            other => return Err(format!("no echo but {other:?}")),
+        }
+    }
+}
+
+/// Echoes on a session of its own until it is dropped.
+pub(crate) struct Witness {
+    stop: Arc<AtomicBool>,
+    echoes: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<Result<Duration, Fault>>>,
+}
+
+impl Witness {
+    pub(crate) fn start(address: SocketAddr) -> Result<Self, Fault> {
+        let mut peer = open_websocket(address)?;
+        // A room of its own: what attackers say to everybody is not for it.
+        peer.write(&Frame::text("42[\"join room\",{\"name\":\"w\",\"room\":\"quiet\"}]").bytes());
+        let (stop, echoes) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let (stopped, counted) = (Arc::clone(&stop), Arc::<AtomicUsize>::clone(&echoes));
+        let thread = std::thread::spawn(move || {
+            let mut slowest = Duration::ZERO;
+            let mut number = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                echo(&mut peer, number)?;
+                slowest = slowest.max(began.elapsed());
+                number = (number + 1) % 1000;
+                counted.fetch_add(1, Ordering::Relaxed);
+                // A pace, not a condition.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(slowest)
+        });
+        Ok(Self {
+            stop,
+            echoes,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether it was served to this moment, how often, and its longest wait.
+    pub(crate) fn finish(mut self) -> Result<(usize, Duration), Fault> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("it is finished once");
+        let slowest = thread.join().map_err(|_| "the witness panicked")??;
+        Ok((self.echoes.load(Ordering::Relaxed), slowest))
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until `ready` says so.
+pub(crate) fn wait_until(
+    patience: Duration,
+    mut ready: impl FnMut() -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match ready() {
+            Ok(()) => return Ok(()),
+            Err(fault) if Instant::now() >= deadline => return Err(fault),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
