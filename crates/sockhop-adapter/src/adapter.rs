@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
 use engineio_proto::{Encoded, Outgoing};
 use socketio_proto::{AckId, EncodeError, NamespaceName, Parser};
 use sockhop_outbox::Push;
 
 use crate::ack::AckCollector;
-use crate::bus::{Bus, BusError, NodeId};
-use crate::cluster::{BusMessage, TranscodeError, encode_broadcast};
+use crate::bus::BusError;
+use crate::cluster::{Broadcast, BusMessage, Cluster, TranscodeError, encode_broadcast};
 use crate::options::BroadcastOptions;
 use crate::packets::{PARSERS, PerParser};
 use crate::recipient::{Directive, DisconnectScope, ExpectAck, RemoteSocketInfo, Room};
@@ -55,26 +54,19 @@ pub enum BroadcastError {
 pub struct Adapter<C> {
     namespace: NamespaceName,
     rooms: Rooms<C>,
-    bus: Arc<dyn Bus>,
-    stats: Arc<Stats>,
+    cluster: Arc<Cluster>,
     next_ack_id: AtomicU64,
 }
 
 impl<C> Adapter<C> {
     /// An adapter without sockets, subscribed to its namespace until it is dropped.
     #[must_use]
-    pub fn new(
-        namespace: NamespaceName,
-        limits: RoomLimits,
-        bus: Arc<dyn Bus>,
-        stats: Arc<Stats>,
-    ) -> Self {
-        bus.subscribe(namespace.as_str());
+    pub fn new(namespace: NamespaceName, limits: RoomLimits, cluster: Arc<Cluster>) -> Self {
+        cluster.bus().subscribe(namespace.as_str());
         Self {
             namespace,
-            rooms: Rooms::new(limits, Arc::clone(&stats)),
-            bus,
-            stats,
+            rooms: Rooms::new(limits, Arc::clone(cluster.stats())),
+            cluster,
             next_ack_id: AtomicU64::new(0),
         }
     }
@@ -94,7 +86,7 @@ impl<C> Adapter<C> {
     /// What was counted.
     #[must_use]
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        self.cluster.stats()
     }
 
     /// The id of the next packet that wants an ack, counted up for the whole namespace so that
@@ -118,12 +110,12 @@ impl<C> Adapter<C> {
         options: &BroadcastOptions,
         encode: &mut dyn FnMut(Parser) -> Result<Encoded, EncodeError>,
     ) -> Result<Delivery, BroadcastError> {
-        self.stats.broadcasts.add(1);
+        self.stats().broadcasts.add(1);
         let excluded = self.rooms.excluded(options);
         let needed = self.rooms.parsers_needed(options, &excluded);
         let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
         let mut packets = encode_all(needed, &mut encode)?;
-        let has_readers_elsewhere = !options.local && !self.bus.is_alone();
+        let has_readers_elsewhere = !options.local && self.cluster.may_have_others();
         let published = if has_readers_elsewhere {
             if packets.any().is_none() {
                 *packets.get_mut(Parser::Json) = Some(encode(Parser::Json)?);
@@ -156,7 +148,7 @@ impl<C> Adapter<C> {
     where
         C: From<Directive>,
     {
-        self.stats.broadcasts.add(1);
+        self.stats().broadcasts.add(1);
         let excluded = self.rooms.excluded(options);
         let needed = self.rooms.parsers_needed(options, &excluded);
         let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
@@ -227,8 +219,8 @@ impl<C> Adapter<C> {
             match address.outbox.push_control(item) {
                 Push::Queued => asked += 1,
                 // The session ends anyway, in a moment or a moment ago.
-                Push::Overflow => self.stats.overflows.add(1),
-                Push::Closed | Push::Dropped => self.stats.late.add(1),
+                Push::Overflow => self.stats().overflows.add(1),
+                Push::Closed | Push::Dropped => self.stats().late.add(1),
             }
         }
         asked
@@ -250,24 +242,24 @@ impl<C> Adapter<C> {
     /// *Shape:* the bytes are used as they came. Only sockets with another parser than those of
     /// the sender cost a decoding, and that once.
     pub fn receive(&self, message: &BusMessage) -> Delivery {
-        self.stats.received.add(1);
+        self.stats().received.add(1);
         let excluded = self.rooms.excluded(&message.options);
         let needed = self.rooms.parsers_needed(&message.options, &excluded);
         if needed == PerParser::default() {
-            self.stats.discarded.add(1);
+            self.stats().discarded.add(1);
             return Delivery::default();
         }
         let packets = encode_all(needed, &mut |parser| {
             let packet = if parser == message.packet.parser {
                 message.packet.to_encoded()
             } else {
-                self.stats.transcoded.add(1);
+                self.stats().transcoded.add(1);
                 message.packet.transcode(parser)?
             };
             Ok::<_, TranscodeError>(finish(packet, &message.options))
         });
         let Ok(packets) = packets else {
-            self.stats.bad_frames.add(1);
+            self.stats().bad_frames.add(1);
             return Delivery::default();
         };
         self.deliver(&message.options, &excluded, &packets)
@@ -306,49 +298,28 @@ impl<C> Adapter<C> {
             return Ok(());
         };
         let topic = self.namespace.as_str();
-        let published = encode_broadcast(self.bus.node(), topic, options, parser, packet)
-            .and_then(|frame| self.bus.publish(topic, frame));
+        let broadcast = Broadcast {
+            node: self.cluster.node(),
+            sequence: self.cluster.next_sequence(),
+            namespace: topic,
+            options,
+            parser,
+            acks: None,
+        };
+        let published = encode_broadcast(&broadcast, packet)
+            .and_then(|frame| self.cluster.bus().publish(topic, frame));
         match published {
-            Ok(()) => self.stats.published.add(1),
-            Err(_) => self.stats.publish_failures.add(1),
+            Ok(()) => self.stats().published.add(1),
+            Err(_) => self.stats().publish_failures.add(1),
         }
         published
     }
 
     fn count(&self, delivery: Delivery) {
-        self.stats.deliveries.add(delivery.recipients);
-        self.stats.volatile_dropped.add(delivery.volatile_dropped);
-        self.stats.overflows.add(delivery.overflows);
-        self.stats.late.add(delivery.late);
-    }
-}
-
-/// Reads a frame of the bus and hands it to the adapter of its namespace, which `find` knows.
-///
-/// *Shape:* frames that nobody can read, that this `node` sent itself, or that are for a namespace
-/// that is not here are counted in `stats` and dropped.
-pub fn receive_frame<C>(
-    frame: &Bytes,
-    node: NodeId,
-    stats: &Stats,
-    find: impl FnOnce(&str) -> Option<Arc<Adapter<C>>>,
-) {
-    let Ok(message) = BusMessage::decode(frame) else {
-        stats.bad_frames.add(1);
-        return;
-    };
-    if message.node() == node {
-        stats.own.add(1);
-        return;
-    }
-    match find(message.namespace()) {
-        Some(adapter) => {
-            adapter.receive(&message);
-        }
-        None => {
-            stats.received.add(1);
-            stats.discarded.add(1);
-        }
+        self.stats().deliveries.add(delivery.recipients);
+        self.stats().volatile_dropped.add(delivery.volatile_dropped);
+        self.stats().overflows.add(delivery.overflows);
+        self.stats().late.add(delivery.late);
     }
 }
 
@@ -385,7 +356,7 @@ fn finish(packet: Encoded, options: &BroadcastOptions) -> Encoded {
 
 impl<C> Drop for Adapter<C> {
     fn drop(&mut self) {
-        self.bus.unsubscribe(self.namespace.as_str());
+        self.cluster.bus().unsubscribe(self.namespace.as_str());
     }
 }
 

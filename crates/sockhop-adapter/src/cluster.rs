@@ -1,9 +1,16 @@
-//! What sockhop nodes write on the bus.
+//! What sockhop nodes are to each other: members, senders and receivers.
 
+mod core;
+mod member;
+mod membership;
 mod message;
+mod window;
 mod wire;
 
+pub use core::{Cluster, ClusterStatus, Host, Identity};
+pub use member::{ClusterConfig, ForwardToken, Member};
+pub use membership::MemberEvent;
 pub use message::BusMessage;
 pub(crate) use message::TranscodeError;
 pub use wire::WireError;
-pub(crate) use wire::encode_broadcast;
+pub(crate) use wire::{Broadcast, encode_broadcast};

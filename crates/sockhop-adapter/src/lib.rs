@@ -9,7 +9,7 @@
 //! - [`rooms`]: the index of one namespace.
 //! - [`ack`]: answers to a broadcast that asks for acks.
 //! - [`bus`]: how bytes get from node to node; the bus inside one process.
-//! - [`cluster`]: what is written on the bus.
+//! - [`cluster`]: who is a member, and what is written on the bus.
 //! - [`stats`]: what is counted.
 //!
 //! # Locks
@@ -28,11 +28,14 @@ pub mod rooms;
 pub mod stats;
 
 pub use ack::{AckCollector, AckResponses, AckSlot};
-pub use adapter::{Adapter, BroadcastError, Delivery, receive_frame};
+pub use adapter::{Adapter, BroadcastError, Delivery};
 pub use bus::{
     Bus, BusError, ChannelMessage, Channels, Link, LonelyBus, MemoryBus, MemoryHub, NodeId, Wait,
 };
-pub use cluster::{BusMessage, WireError};
+pub use cluster::{
+    BusMessage, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Host, Identity, Member,
+    MemberEvent, WireError,
+};
 pub use options::BroadcastOptions;
 pub use recipient::{
     Directive, DisconnectScope, ExpectAck, Recipient, RemoteSocketInfo, Room, SocketId, SocketInfo,

@@ -44,12 +44,18 @@ pub struct Stats {
     pub publish_failures: Counter,
     /// Messages that came over the bus from other nodes.
     pub received: Counter,
+    /// Bytes of all frames that came over the bus.
+    pub received_bytes: Counter,
     /// Messages received without a socket here that wants them.
     pub discarded: Counter,
+    /// Further copies of messages, dropped.
+    pub duplicates: Counter,
     /// Messages of this node that came back to it.
     pub own: Counter,
     /// Messages received that nobody can read.
     pub bad_frames: Counter,
+    /// Nodes that were not let in because of [`ClusterConfig::max_members`](crate::ClusterConfig).
+    pub members_refused: Counter,
     /// Packets received that were written anew for another parser.
     pub transcoded: Counter,
 }

@@ -5,19 +5,21 @@ mod support;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use engineio_proto::{Encoded, Frame, Outgoing};
 use socketio_proto::{Args, EncodeError, Parser, Value, encode_event};
 use sockhop_adapter::bus::MemoryBusLimits;
 use sockhop_adapter::{
-    Adapter, BroadcastError, BroadcastOptions, Bus, BusError, Directive, LonelyBus, MemoryBus,
-    MemoryHub, NodeId, Room, RoomLimits, receive_frame,
+    Adapter, BroadcastError, BroadcastOptions, Bus, BusError, Cluster, Directive, Host, LonelyBus,
+    MemoryBus, MemoryHub, NodeId, Room, RoomLimits,
 };
 use sockhop_outbox::Taken;
 use support::Peer;
 
 struct Node {
+    cluster: Arc<Cluster>,
     adapter: Arc<Adapter<Directive>>,
     bus: Arc<MemoryBus>,
     peers: HashMap<&'static str, Peer>,
@@ -26,8 +28,10 @@ struct Node {
 impl Node {
     fn new(hub: &MemoryHub, number: u64) -> Self {
         let bus = Arc::new(hub.attach(NodeId::new(number)).unwrap());
+        let cluster = support::cluster(bus.clone());
         Self {
-            adapter: Arc::new(support::adapter(bus.clone(), RoomLimits::default())),
+            adapter: Arc::new(support::chat(RoomLimits::default(), Arc::clone(&cluster))),
+            cluster,
             bus,
             peers: HashMap::new(),
         }
@@ -48,8 +52,7 @@ impl Node {
             return 0;
         };
         for frame in &frames {
-            let find = |name: &str| (name == "/chat").then(|| Arc::clone(&self.adapter));
-            receive_frame(frame, self.bus.node(), self.adapter.stats(), find);
+            self.cluster.handle_frame(Instant::now(), frame, self);
         }
         frames.len()
     }
@@ -73,6 +76,12 @@ impl Node {
 
     fn emit(&self, options: &BroadcastOptions) {
         self.adapter.broadcast(options, &mut news).unwrap();
+    }
+}
+
+impl Host<Directive> for Node {
+    fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Directive>>> {
+        (namespace == "/chat").then(|| Arc::clone(&self.adapter))
     }
 }
 
@@ -307,8 +316,13 @@ fn what_nobody_can_read_is_counted_and_dropped() {
 #[test]
 fn a_dropped_adapter_no_longer_listens() {
     let (a, b) = pair();
-    let Node { adapter, bus, .. } = b;
-    drop(adapter);
+    let Node {
+        adapter,
+        cluster,
+        bus,
+        ..
+    } = b;
+    drop((adapter, cluster));
     a.emit(&to(&[]));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(bus.poll_incoming(&mut cx).is_pending());

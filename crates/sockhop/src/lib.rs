@@ -13,6 +13,7 @@
 //! ```
 
 mod ack;
+mod cluster;
 mod connection;
 mod error;
 mod extras;
@@ -41,7 +42,8 @@ pub use engineio_proto::{ProtocolVersion, Transport};
 pub use socketio_proto::{Args, ConnectError, Limits, NamespaceName, Parser, Payload, Value};
 pub use sockhop_adapter::bus::MemoryBusLimits;
 pub use sockhop_adapter::{
-    Bus, BusError, Channels, Link, LonelyBus, MemoryHub, NodeId, Room, SocketId,
+    Bus, BusError, Channels, ClusterConfig, ClusterStatus, ForwardToken, Link, LonelyBus, Member,
+    MemoryHub, NodeId, Room, SocketId,
 };
 pub use sockhop_engine as engine;
 pub use sockhop_engine::{

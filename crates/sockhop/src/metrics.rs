@@ -120,7 +120,7 @@ impl Metrics {
 type Read = fn(&Stats) -> &Counter;
 
 /// What the adapter counts, by the names of its metrics.
-const ADAPTER_COUNTERS: [(&str, &str, Read); 13] = [
+const ADAPTER_COUNTERS: &[(&str, &str, Read)] = &[
     ("broadcasts_total", "Broadcasts begun on this node.", |s| {
         &s.broadcasts
     }),
@@ -169,6 +169,26 @@ const ADAPTER_COUNTERS: [(&str, &str, Read); 13] = [
         |s| &s.discarded,
     ),
     (
+        "bus_duplicates_total",
+        "Further copies of messages, dropped.",
+        |s| &s.duplicates,
+    ),
+    (
+        "bus_own_total",
+        "Messages of this node that came back to it.",
+        |s| &s.own,
+    ),
+    (
+        "bus_received_bytes_total",
+        "Bytes of all frames of the bus.",
+        |s| &s.received_bytes,
+    ),
+    (
+        "members_refused_total",
+        "Nodes over the limit of members.",
+        |s| &s.members_refused,
+    ),
+    (
         "bus_bad_frames_total",
         "Messages that nobody can read.",
         |s| &s.bad_frames,
@@ -188,7 +208,7 @@ struct AdapterCollector {
 
 impl AdapterCollector {
     fn new(stats: Arc<Stats>) -> Result<Self, prometheus::Error> {
-        let counters = ADAPTER_COUNTERS.into_iter().map(|(name, help, read)| {
+        let counters = ADAPTER_COUNTERS.iter().map(|&(name, help, read)| {
             Ok((
                 IntCounter::new(format!("sockhop_adapter_{name}"), help)?,
                 read,

@@ -6,19 +6,23 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engineio_proto::{CloseReason, NodeTag};
 use prometheus::Registry;
 use serde::Serialize;
 use socketio_proto::{ClientConfig, Limits, NamespaceName, Parser, Value};
-use sockhop_adapter::{Adapter, Bus, LonelyBus, NodeId, RoomLimits, Stats, receive_frame};
+use sockhop_adapter::{
+    Adapter, Bus, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Identity, LonelyBus, Member,
+    NodeId, RoomLimits, Stats,
+};
 use sockhop_engine::{
     EngineConfig, EngineParts, EngineService, Handshake, Metrics as EngineMetrics, Tasks,
 };
 use tokio::runtime::Handle;
 
-use crate::connection::Connections;
+use crate::cluster::drive;
+use crate::connection::{Connections, Control};
 use crate::error::EmitError;
 use crate::handler::{HandlerError, panic_message};
 use crate::metrics::Metrics;
@@ -65,11 +69,10 @@ struct Inner {
     metrics: Metrics,
     engine_metrics: EngineMetrics,
     tasks: Tasks,
-    bus: Arc<dyn Bus>,
+    cluster: Arc<Cluster>,
     /// Whether frames are taken from the bus already, or none will ever come.
     receiving: AtomicBool,
     closing: AtomicBool,
-    stats: Arc<Stats>,
     node_tag: NodeTag,
     namespaces: RwLock<Namespaces>,
     dynamic: RwLock<Vec<Arc<Dynamic>>>,
@@ -98,6 +101,7 @@ pub struct ServerBuilder {
     config: ServerConfig,
     registry: Registry,
     bus: Option<Arc<dyn Bus>>,
+    cluster: ClusterConfig,
 }
 
 /// Why a server cannot be built.
@@ -133,6 +137,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets how the node takes part in the cluster that its bus leads to.
+    #[must_use]
+    pub fn cluster(mut self, config: ClusterConfig) -> Self {
+        self.cluster = config;
+        self
+    }
+
     /// The server, with the namespace `/` and nothing mounted.
     ///
     /// # Errors
@@ -143,18 +154,18 @@ impl ServerBuilder {
             None => (lonely_bus()?, true),
         };
         let stats = Arc::new(Stats::default());
-        let tag = u32::try_from(bus.node().number() >> 40)
-            .ok()
-            .and_then(NodeTag::new);
+        let tag = NodeTag::new(bus.node().tag());
+        let metrics = Metrics::register(&self.registry, &stats)?;
+        let now = tokio::time::Instant::now().into_std();
+        let cluster = Cluster::new(bus, self.cluster, identity()?, stats, now);
         let server = Server(Arc::new(Inner {
             config: self.config,
-            metrics: Metrics::register(&self.registry, &stats)?,
+            metrics,
             engine_metrics: EngineMetrics::register(&self.registry)?,
             tasks: Tasks::default(),
-            bus,
+            cluster,
             receiving: AtomicBool::new(lonely),
             closing: AtomicBool::new(false),
-            stats,
             node_tag: tag.unwrap_or_default(),
             namespaces: RwLock::default(),
             dynamic: RwLock::default(),
@@ -164,6 +175,19 @@ impl ServerBuilder {
         server.receive();
         Ok(server)
     }
+}
+
+/// What this node is, as it tells the others.
+fn identity() -> Result<Identity, getrandom::Error> {
+    let mut token = [0; 32];
+    getrandom::fill(&mut token)?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let started_ms = since_1970.unwrap_or_default().as_millis();
+    Ok(Identity {
+        started_ms: u64::try_from(started_ms).unwrap_or(u64::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        token: ForwardToken::new(token),
+    })
 }
 
 /// The bus of a node that nobody asked to join others.
@@ -339,27 +363,30 @@ impl Server {
         if Handle::try_current().is_err() || self.0.receiving.swap(true, Ordering::Relaxed) {
             return;
         }
-        let server = self.clone();
-        self.0.tasks.spawn("bus", async move {
-            let Inner {
-                bus, stats, tasks, ..
-            } = &*server.0;
-            loop {
-                let frames = tokio::select! {
-                    frames = std::future::poll_fn(|cx| bus.poll_incoming(cx)) => frames,
-                    () = tasks.stopped() => return,
-                };
-                for frame in &frames {
-                    receive_frame(frame, bus.node(), stats, |name| {
-                        let namespaces = server.namespaces_now();
-                        let namespace = namespaces.by_name.get(name)?;
-                        Some(Arc::clone(namespace.adapter()))
-                    });
-                }
-                // A bus that is never empty is no reason for other tasks to wait.
-                tokio::task::yield_now().await;
-            }
-        });
+        let driver = drive(self.clone());
+        self.0.tasks.spawn("bus", driver);
+    }
+
+    /// The members of the cluster, this node first; alone, only this one.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.0.cluster.members()
+    }
+
+    /// How the cluster is, as this node sees it. Costs nothing on the bus.
+    #[must_use]
+    pub fn cluster_status(&self) -> ClusterStatus {
+        self.0.cluster.status()
+    }
+
+    pub(crate) fn cluster(&self) -> &Arc<Cluster> {
+        &self.0.cluster
+    }
+
+    pub(crate) fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Control>>> {
+        let namespaces = self.namespaces_now();
+        let namespace = namespaces.by_name.get(namespace)?;
+        Some(Arc::clone(namespace.adapter()))
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -467,8 +494,7 @@ impl Server {
             max_rooms_per_socket: self.0.config.max_rooms_per_socket,
             max_name_bytes: self.0.config.max_room_name_bytes,
         };
-        let (bus, stats) = (Arc::clone(&self.0.bus), Arc::clone(&self.0.stats));
-        let adapter = Adapter::new(name.clone(), limits, bus, stats);
+        let adapter = Adapter::new(name.clone(), limits, Arc::clone(&self.0.cluster));
         Namespace::new(name, self.clone(), adapter, dynamic)
     }
 }

@@ -1,6 +1,6 @@
 //! Messages that came over the bus.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engineio_proto::{Encoded, Message, MessageWriter, Text};
@@ -19,8 +19,11 @@ use crate::options::BroadcastOptions;
 #[derive(Debug)]
 pub struct BusMessage {
     pub(crate) node: NodeId,
+    pub(crate) sequence: u64,
     pub(crate) namespace: Text,
     pub(crate) options: BroadcastOptions,
+    #[expect(dead_code, reason = "acks across nodes come with the requests")]
+    pub(crate) acks: Option<Wanted>,
     pub(crate) packet: Remote,
 }
 
@@ -31,7 +34,12 @@ impl BusMessage {
     /// It is not a frame of this version of the wire, or it is damaged. Memory in use stays below
     /// a small multiple of its size.
     pub fn decode(frame: &Bytes) -> Result<Self, WireError> {
-        wire::decode(frame)
+        match wire::decode(frame)? {
+            (_, wire::Frame::Broadcast(message)) => Ok(message),
+            (_, wire::Frame::Announcement(..) | wire::Frame::Goodbye) => {
+                Err(WireError::NotABroadcast)
+            }
+        }
     }
 
     /// The node that published it.
@@ -45,6 +53,15 @@ impl BusMessage {
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
+}
+
+/// The acks that another node wants for a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Its own number for them.
+    pub(crate) request: u64,
+    /// How long it waits.
+    pub(crate) timeout: Duration,
 }
 
 /// An event as another node wrote it for its own sockets: one message and its attachments.

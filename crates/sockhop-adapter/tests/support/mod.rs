@@ -1,11 +1,13 @@
 //! Sockets without sessions: an outbox that nobody owns but the test.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use engineio_proto::Outgoing;
 use socketio_proto::{NamespaceName, Parser, Value};
 use sockhop_adapter::{
-    Adapter, Bus, Directive, Recipient, RoomLimits, SocketId, SocketInfo, SocketKey, Stats,
+    Adapter, Bus, Cluster, ClusterConfig, Directive, ForwardToken, Identity, Recipient, RoomLimits,
+    SocketId, SocketInfo, SocketKey, Stats,
 };
 use sockhop_outbox::Outbox;
 
@@ -34,8 +36,30 @@ pub(crate) struct Peer {
 
 /// An adapter of the namespace `/chat`.
 pub(crate) fn adapter(bus: Arc<dyn Bus>, limits: RoomLimits) -> Adapter<Directive> {
+    chat(limits, cluster(bus))
+}
+
+/// An adapter of the namespace `/chat` in a cluster.
+pub(crate) fn chat(limits: RoomLimits, cluster: Arc<Cluster>) -> Adapter<Directive> {
     let namespace = NamespaceName::parse("/chat").expect("it begins with a slash");
-    Adapter::new(namespace, limits, bus, Arc::new(Stats::default()))
+    Adapter::new(namespace, limits, cluster)
+}
+
+/// A node that has not said hello.
+pub(crate) fn cluster(bus: Arc<dyn Bus>) -> Arc<Cluster> {
+    let identity = Identity {
+        started_ms: 1,
+        version: "0".to_owned(),
+        token: ForwardToken::new([0; 32]),
+    };
+    let stats = Arc::new(Stats::default());
+    Cluster::new(
+        bus,
+        ClusterConfig::default(),
+        identity,
+        stats,
+        Instant::now(),
+    )
 }
 
 /// Connects the socket `id`.

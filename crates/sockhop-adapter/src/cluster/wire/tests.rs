@@ -1,7 +1,16 @@
-use engineio_proto::MessageWriter;
+use engineio_proto::{Encoded, Message, MessageWriter};
 use proptest::prelude::*;
+use socketio_proto::Parser;
 
+use super::broadcast::{FLAG_MSGPACK, encoded_len};
+use super::codec::MAX_ITEMS;
 use super::*;
+use crate::bus::BusError;
+use crate::cluster::member::ForwardToken;
+use crate::cluster::membership::Announcement;
+use crate::cluster::message::Remote;
+use crate::options::BroadcastOptions;
+use crate::recipient::Room;
 
 fn options() -> BroadcastOptions {
     BroadcastOptions {
@@ -19,14 +28,29 @@ fn packet() -> Encoded {
     writer.finish(vec![Bytes::from_static(b"first"), Bytes::new()])
 }
 
+fn broadcast(options: &BroadcastOptions) -> Broadcast<'_> {
+    Broadcast {
+        node: NodeId::new(7),
+        sequence: 5,
+        namespace: "/chat",
+        options,
+        parser: Parser::Json,
+        acks: None,
+    }
+}
+
 fn frame() -> Bytes {
-    encode_broadcast(NodeId::new(7), "/chat", &options(), Parser::Json, &packet()).unwrap()
+    encode_broadcast(&broadcast(&options()), &packet()).unwrap()
+}
+
+fn decode(frame: &Bytes) -> Result<BusMessage, WireError> {
+    BusMessage::decode(frame)
 }
 
 #[test]
 fn a_broadcast_comes_out_as_it_went_in() {
     let message = decode(&frame()).unwrap();
-    assert_eq!(message.node, NodeId::new(7));
+    assert_eq!((message.node, message.sequence), (NodeId::new(7), 5));
     assert_eq!(message.namespace(), "/chat");
     assert_eq!(message.options.rooms, options().rooms);
     assert_eq!(message.options.except, options().except);
@@ -47,18 +71,26 @@ fn a_broadcast_comes_out_as_it_went_in() {
 }
 
 #[test]
-fn the_bytes_of_version_1_stay_as_they_are() {
+fn the_bytes_of_version_2_stay_as_they_are() {
     let options = BroadcastOptions {
         rooms: [Room::from("r")].into_iter().collect(),
         ..BroadcastOptions::default()
     };
     let packet = Encoded::binary(&b"\x80"[..]);
-    let frame = encode_broadcast(NodeId::new(1), "/", &options, Parser::Msgpack, &packet).unwrap();
+    let broadcast = Broadcast {
+        node: NodeId::new(1),
+        sequence: 3,
+        namespace: "/",
+        options: &options,
+        parser: Parser::Msgpack,
+        acks: None,
+    };
+    let frame = encode_broadcast(&broadcast, &packet).unwrap();
     assert_eq!(
         frame,
-        &b"\x01\x01\0\0\0\0\0\0\0\x01\x04\0\0\0\x01/\0\0\0\x01\0\0\0\x01r\0\0\0\0\0\0\0\x01\x80\0\0\0\0"[..]
+        &b"\x02\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x03\x04\0\0\0\x01/\0\0\0\x01\0\0\0\x01r\0\0\0\0\0\0\0\x01\x80\0\0\0\0"[..]
     );
-    assert_eq!(frame.len(), encoded_len("/", &options, &packet));
+    assert_eq!(frame.len(), encoded_len(&broadcast, &packet));
 }
 
 #[test]
@@ -80,11 +112,11 @@ fn what_this_version_does_not_know_is_refused() {
         bytes[position] = byte;
         decode(&bytes.into()).unwrap_err()
     };
-    assert_eq!(change(0, 2), WireError::UnknownVersion(2));
+    assert_eq!(change(0, 1), WireError::UnknownVersion(1));
     assert_eq!(change(1, 9), WireError::UnknownKind(9));
-    assert_eq!(change(10, 0x81), WireError::UnknownFlags(0x80));
-    assert_eq!(change(15, 0xff), WireError::InvalidText);
-    assert_eq!(change(10, FLAG_MSGPACK), WireError::UnexpectedAttachments);
+    assert_eq!(change(18, 0x81), WireError::UnknownFlags(0x80));
+    assert_eq!(change(23, 0xff), WireError::InvalidText);
+    assert_eq!(change(18, FLAG_MSGPACK), WireError::UnexpectedAttachments);
     let longer = [&frame()[..], b"x"].concat();
     assert_eq!(
         decode(&longer.into()).unwrap_err(),
@@ -94,7 +126,7 @@ fn what_this_version_does_not_know_is_refused() {
 
 #[test]
 fn lists_are_limited_on_both_sides() {
-    let mut bytes = frame().slice(..20).to_vec();
+    let mut bytes = frame().slice(..28).to_vec();
     bytes.extend_from_slice(&[0xff; 4]);
     let refusal = WireError::ListTooLong(u32::MAX as usize);
     assert_eq!(decode(&bytes.into()).unwrap_err(), refusal);
@@ -104,7 +136,7 @@ fn lists_are_limited_on_both_sides() {
         ..BroadcastOptions::default()
     };
     assert_eq!(
-        encode_broadcast(NodeId::new(7), "/", &options, Parser::Json, &packet()),
+        encode_broadcast(&broadcast(&options), &packet()),
         Err(BusError::ListTooLong {
             items: MAX_ITEMS + 1,
             limit: MAX_ITEMS,
@@ -128,5 +160,48 @@ proptest! {
             let _ = message.packet.to_encoded();
             let _ = message.packet.transcode(Parser::Msgpack);
         }
+    }
+}
+
+fn member() -> Member {
+    Member {
+        node: NodeId::new(9),
+        started_ms: 1_700_000_000_000,
+        version: "0.1.0".to_owned(),
+        dialects: vec!["node".to_owned(), "python".to_owned()],
+        address: Some("[::1]:7000".parse().unwrap()),
+        token: ForwardToken::new([3; 32]),
+    }
+}
+
+#[test]
+fn an_announcement_comes_out_as_it_went_in() {
+    for (announcement, hello) in [(Announcement::Hello, true), (Announcement::Alive, false)] {
+        for address in [member().address, None] {
+            let member = Member {
+                address,
+                ..member()
+            };
+            let frame = encode_announcement(&member, announcement).unwrap();
+            match super::decode(&frame).unwrap() {
+                (node, Frame::Announcement(read, wants)) => {
+                    assert_eq!((node, &read, wants), (member.node, &member, hello));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let frame = encode_announcement(&member(), Announcement::Goodbye).unwrap();
+    let (node, content) = super::decode(&frame).unwrap();
+    assert_eq!(node, NodeId::new(9));
+    assert!(matches!(content, Frame::Goodbye));
+    assert_eq!(decode(&frame).unwrap_err(), WireError::NotABroadcast);
+}
+
+#[test]
+fn every_cut_announcement_is_refused() {
+    let frame = encode_announcement(&member(), Announcement::Hello).unwrap();
+    for len in 0..frame.len() {
+        assert!(super::decode(&frame.slice(..len)).is_err(), "{len} bytes");
     }
 }
