@@ -4,6 +4,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use crate::matrix::expected;
+use crate::scene::STATES;
 use crate::script::corpus;
 
 fn corpus_table() -> String {
@@ -16,6 +18,18 @@ fn corpus_table() -> String {
             "| {} | {} | {} | `{name}.toml` |",
             row.0, row.1, row.2
         );
+    }
+    table
+}
+
+fn matrix_table() -> String {
+    let states = STATES.map(|(_, name)| name).join(" | ");
+    let mut table = format!(
+        "| input | {states} |\n|---|{}\n",
+        "---|".repeat(STATES.len())
+    );
+    for row in expected() {
+        let _ = writeln!(table, "| {} |", row.join(" | "));
     }
     table
 }
@@ -38,6 +52,7 @@ fn the_document_is_what_the_tests_do() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/hostile-input.md");
     let document = std::fs::read_to_string(&path).expect("the document is there");
     let current = replace(&document, "corpus", &corpus_table());
+    let current = replace(&current, "matrix", &matrix_table());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &current).expect("the document can be written");
     }

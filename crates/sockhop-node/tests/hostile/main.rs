@@ -4,6 +4,9 @@
 mod attack;
 mod corpus;
 mod document;
+mod inputs;
+mod matrix;
 mod peer;
 mod process;
+mod scene;
 mod script;

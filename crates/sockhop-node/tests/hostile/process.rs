@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::peer::{Arrived, Fault, Frame, Peer, head, upgrade_headers};
+use crate::peer::{Arrived, Fault, Frame, Peer, head, sid_in, upgrade_headers};
 
 /// How long anything that must happen may take on a machine with other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,11 +44,23 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// A node whose deadlines are short.
     pub(crate) fn start(more: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sockhop"))
-            .args(OPTIONS)
-            .envs(VARIABLES)
-            .envs(more.iter().copied())
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockhop"));
+        command.args(OPTIONS).envs(VARIABLES);
+        Self::run(command, more)
+    }
+
+    /// A node as anybody would start it, but for `environment`.
+    pub(crate) fn start_with_defaults(environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sockhop"));
+        command.args(&OPTIONS[..2]);
+        Self::run(command, environment)
+    }
+
+    fn run(mut command: Command, environment: &[(&str, &str)]) -> Self {
+        let mut process = command
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -114,15 +126,23 @@ impl Node {
 
     /// Open sessions, as the node's metrics count them.
     pub(crate) fn sessions(&self) -> Result<u64, Fault> {
+        self.metric("sockhop_engine_sessions")
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<u64, Fault> {
         let mut peer = Peer::connect(self.address)?;
         let close = ["Connection: close".to_owned()];
         peer.write(head("GET", "/metrics", &close).as_bytes());
         let metrics = peer.answer(Instant::now() + PATIENCE)?.body;
-        let sessions = metrics
+        let values = metrics
             .lines()
-            .filter(|line| line.starts_with("sockhop_engine_sessions{"))
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with([' ', '{']))
+            })
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        Ok(sessions.sum())
+        Ok(values.sum())
     }
 }
 
@@ -133,8 +153,8 @@ impl Drop for Node {
     }
 }
 
-/// A WebSocket session of `address`, joined to `/`.
-pub(crate) fn open_websocket(address: SocketAddr) -> Result<Peer, Fault> {
+/// A WebSocket session of `address`, joined to `/`, and its id.
+pub(crate) fn open_websocket(address: SocketAddr) -> Result<(Peer, String), Fault> {
     let mut peer = Peer::connect(address)?;
     let target = "/socket.io/?EIO=4&transport=websocket";
     peer.write(head("GET", target, &upgrade_headers()).as_bytes());
@@ -143,10 +163,13 @@ pub(crate) fn open_websocket(address: SocketAddr) -> Result<Peer, Fault> {
     if answer.status != 101 {
         return Err(format!("no WebSocket but {}", answer.status));
     }
-    peer.arrived(deadline)?;
+    let Arrived::Text(opened) = peer.arrived(deadline)? else {
+        return Err("no open packet".to_owned());
+    };
+    let sid = sid_in(&opened).ok_or("no session id")?;
     peer.write(&Frame::text("40").bytes());
     match peer.arrived(deadline)? {
-        Arrived::Text(text) if text.starts_with("40") => Ok(peer),
+        Arrived::Text(text) if text.starts_with("40") => Ok((peer, sid)),
         other => Err(format!("not joined but {other:?}")),
     }
 }
@@ -174,7 +197,7 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub(crate) fn start(address: SocketAddr) -> Result<Self, Fault> {
-        let mut peer = open_websocket(address)?;
+        let (mut peer, _) = open_websocket(address)?;
         // A room of its own: what attackers say to everybody is not for it.
         peer.write(&Frame::text("42[\"join room\",{\"name\":\"w\",\"room\":\"quiet\"}]").bytes());
         let (stop, echoes) = (Arc::new(AtomicBool::new(false)), Arc::default());
