@@ -6,6 +6,7 @@
 
 mod config;
 mod cors;
+mod draining;
 mod handler;
 mod handshake;
 mod layer;
@@ -23,6 +24,7 @@ mod websocket;
 
 pub use config::{AllowRequest, Cookie, EngineConfig, Forbidden};
 pub use cors::{Cors, OriginPredicate, Origins};
+pub use draining::OpenSessions;
 pub use handler::{Context, ControlOf, Handler, Opened, SessionHandler};
 pub use handshake::{Handshake, PeerAddress, Secure};
 pub use layer::{EngineLayer, Layered};

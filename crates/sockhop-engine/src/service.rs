@@ -21,6 +21,7 @@ use sockhop_outbox::Outbox;
 use tokio::sync::oneshot;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::draining::OpenSessions;
 use crate::handler::{Handler, Opened};
 use crate::mailbox::{Mail, Mailbox, PollReply, Refused};
 use crate::metrics::Traffic;
@@ -110,10 +111,14 @@ impl<H: Handler> EngineService<H> {
 
     /// Refuses new sessions and closes all open ones. Their tasks end a little later.
     pub fn close(&self, reason: &CloseReason) {
+        self.drain().close(usize::MAX, reason);
+    }
+
+    /// Refuses new sessions, and hands out the open ones to be closed in the caller's own time.
+    #[must_use]
+    pub fn drain(&self) -> OpenSessions {
         self.shared.closing.store(true, Ordering::Relaxed);
-        for mailbox in self.shared.registry.mailboxes() {
-            mailbox.send(Mail::Close(reason.clone()));
-        }
+        OpenSessions::new(self.shared.registry.mailboxes())
     }
 
     /// Answers one request.
