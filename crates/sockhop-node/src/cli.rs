@@ -78,6 +78,20 @@ pub struct Flags {
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
 
+    /// Address and port of a listener with /metrics, /healthz and /readyz that is not for clients.
+    /// Without it /metrics is on the public listener.
+    #[arg(long, value_name = "ADDR", help_heading = "Operation")]
+    pub control_listen: Option<SocketAddr>,
+
+    /// Milliseconds to go on serving after a signal to end, while saying not to be ready.
+    /// Default: 0.
+    #[arg(long, value_name = "MS", help_heading = "Operation")]
+    pub drain_grace_ms: Option<u64>,
+
+    /// Milliseconds over which the sessions are then closed. Default: 0.
+    #[arg(long, value_name = "MS", help_heading = "Operation")]
+    pub drain_spread_ms: Option<u64>,
+
     /// Milliseconds between two pings. Default: 25000.
     #[arg(long, value_name = "MS", help_heading = "Heartbeat")]
     pub ping_interval_ms: Option<u64>,
@@ -205,10 +219,13 @@ impl Flags {
             ("limits.max_rooms_per_socket", self.max_rooms),
             ("limits.max_pending_acks", self.max_pending_acks),
             ("limits.connect_timeout_ms", self.connect_timeout_ms),
+            ("drain.grace_ms", self.drain_grace_ms),
+            ("drain.spread_ms", self.drain_spread_ms),
         ]
         .map(|(key, number)| (key, number.map(Value::from)));
         let others = [
             ("server.listen", self.listen.as_ref().map(text)),
+            ("control.listen", self.control_listen.as_ref().map(text)),
             ("server.path", self.path.as_ref().map(text)),
             (
                 "server.client_dir",
@@ -319,6 +336,12 @@ mod tests {
             "13",
             "--header-timeout-ms",
             "14",
+            "--control-listen",
+            "127.0.0.1:15",
+            "--drain-grace-ms",
+            "16",
+            "--drain-spread-ms",
+            "17",
         ]);
         let (engine, server) = (&config.engine, &config.server);
         let session = &engine.session;
@@ -344,5 +367,8 @@ mod tests {
         assert_eq!(millis(server.connect_timeout), 12);
         assert_eq!(millis(session.upgrade_timeout), 13);
         assert_eq!(millis(config.header_timeout), 14);
+        assert_eq!(config.control.map(|control| control.port()), Some(15));
+        assert_eq!(millis(config.drain.grace), 16);
+        assert_eq!(millis(config.drain.spread), 17);
     }
 }

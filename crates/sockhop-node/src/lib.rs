@@ -20,14 +20,20 @@ pub mod chat;
 mod cli;
 mod client_files;
 mod config;
+mod control;
+mod drain;
 mod http;
 mod node;
+#[expect(dead_code, unused_imports, reason = "no membership tells owners yet")]
+mod route;
 mod shutdown;
 pub mod telemetry;
 
 pub use self::config::{DEFAULT_CONFIG, Fault, Faults};
 pub use cli::{Cli, Command, Flags};
+pub use drain::DrainConfig;
 pub use http::Page;
 pub use node::{Mount, Node, NodeConfig, NodeError};
+pub use route::{PrivateConfig, Secret};
 pub use shutdown::shutdown_signal;
 pub use telemetry::LogFormat;

@@ -11,9 +11,12 @@ use std::time::Duration;
 use prometheus::Registry;
 use sockhop::engine::{EngineParts, Handler};
 use sockhop::{BuildError, EngineConfig, EngineService, Parser, Server, ServerConfig};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::client_files::ClientFiles;
-use crate::http::{self, Listener, Page, Route, Routes};
+use crate::control::{Control, ControlSite, Phase, Readiness, watch_lateness};
+use crate::drain::{DrainConfig, close_sessions};
+use crate::http::{Listener, MountPoint, Mounts, Page, PublicSite, Site, serve};
 use crate::telemetry::LogFormat;
 
 /// Configuration of a node.
@@ -31,6 +34,11 @@ pub struct NodeConfig {
     pub header_timeout: Duration,
     /// How long sessions and handlers may take to end at shutdown. Default 10 s.
     pub close_timeout: Duration,
+    /// How the node ends.
+    pub drain: DrainConfig,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served for operators only. Default: nowhere,
+    /// and `/metrics` is public; port 0 takes a free one.
+    pub control: Option<SocketAddr>,
     /// What is logged. It and the next two are of the process, for whoever starts the node.
     /// Default `info`.
     pub log_filter: String,
@@ -49,6 +57,8 @@ impl Default for NodeConfig {
             client_dir: None,
             header_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(10),
+            drain: DrainConfig::default(),
+            control: None,
             log_filter: "info".to_owned(),
             log_format: LogFormat::Text,
             workers: None,
@@ -81,6 +91,9 @@ pub enum NodeError {
     /// The server could not be built.
     #[error("cannot build the server")]
     Server(#[from] BuildError),
+    /// A metric of the node has the name of another.
+    #[error("cannot register metrics")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// An Engine.IO endpoint besides the first.
@@ -97,7 +110,8 @@ pub struct Node {
     config: NodeConfig,
     server: Server,
     registry: Registry,
-    mounts: Vec<Box<dyn Route>>,
+    control: Arc<Control>,
+    mounts: Mounts,
     pages: Vec<Page>,
 }
 
@@ -112,14 +126,20 @@ impl Node {
             .config(config.server.clone())
             .registry(&registry)
             .build()?;
-        let first = server.mount(config.engine.clone(), Parser::Json);
-        Ok(Self {
-            config,
+        let control = Control::new(registry.clone(), Readiness::new(None))?;
+        let mut node = Self {
             server,
             registry,
-            mounts: vec![Box::new(first)],
+            control: Arc::new(control),
+            mounts: Mounts::default(),
             pages: Vec::new(),
-        })
+            config,
+        };
+        node.mount(Mount {
+            engine: node.config.engine.clone(),
+            parser: Parser::Json,
+        });
+        Ok(node)
     }
 
     /// The server, to register handlers and to emit.
@@ -136,16 +156,17 @@ impl Node {
 
     /// Adds a mount; it shares namespaces and rooms with the others.
     pub fn mount(&mut self, mount: Mount) -> &mut Self {
-        self.mounts
-            .push(Box::new(self.server.mount(mount.engine, mount.parser)));
+        let Mount { engine, parser } = mount;
+        let service = self.server.mount(engine.clone(), parser);
+        self.mounts.add(MountPoint::new(service, engine));
         self
     }
 
     /// Adds an Engine.IO endpoint with a handler of its own, which knows no namespaces.
     pub fn mount_engine<H: Handler>(&mut self, config: EngineConfig, handler: H) -> &mut Self {
         let parts: EngineParts = self.server.engine_parts();
-        self.mounts
-            .push(Box::new(EngineService::new(config, handler, parts)));
+        let service = EngineService::new(config.clone(), handler, parts);
+        self.mounts.add(MountPoint::new(service, config));
         self
     }
 
@@ -155,15 +176,17 @@ impl Node {
         self
     }
 
-    /// Serves until `shutdown` is ready, then closes all sessions and returns.
+    /// Serves until `shutdown` is ready, then drains: unready at once, serving for the grace
+    /// period, then closing the sessions. Returns within the deadline of [`DrainConfig`].
     ///
     /// # Errors
-    /// When the address cannot be bound or the client files cannot be read.
+    /// When an address cannot be bound or the client files cannot be read.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
         let Self {
             config,
             server,
             registry,
+            control,
             mounts,
             pages,
         } = self;
@@ -173,36 +196,98 @@ impl Node {
                 let dir = config.client_dir.clone().unwrap_or_default();
                 NodeError::ClientFiles { dir, source }
             })?;
-        let failed = |source| NodeError::Listen {
-            address: config.listen,
-            source,
+        let mounts = Arc::new(mounts);
+        let running = Running {
+            server,
+            mounts: Arc::clone(&mounts),
+            control: Arc::clone(&control),
+            config,
         };
-        let listener = Listener::bind(config.listen).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        tracing::info!("listening on http://{address}");
-
-        let routes = Arc::new(Routes {
+        watch_lateness(&registry, running.server.tasks())?;
+        if let Some(address) = running.config.control {
+            let (listener, address) = bind(address)?;
+            tracing::info!("control on http://{address}");
+            running.serve_until_stopped(listener, ControlSite(Arc::clone(&control)));
+        }
+        let (listener, address) = bind(running.config.listen)?;
+        let site = Arc::new(PublicSite {
             mounts,
+            router: None,
             pages,
             clients,
-            registry,
+            control,
+            shows_metrics: running.config.control.is_none(),
         });
-        let tasks = server.tasks().clone();
-        let accepted = Arc::clone(&routes);
+        let tasks = running.server.tasks().clone();
+        let mut serving = Box::pin(serve(listener, site, tasks, running.config.header_timeout));
+        running.control.phase(Phase::Serving);
+        tracing::info!("listening on http://{address}");
         tokio::select! {
-            () = http::serve(listener, accepted, tasks, config.header_timeout) => {}
+            () = &mut serving => {}
             () = shutdown => {}
         }
+        running.drain(serving).await;
+        Ok(())
+    }
+}
+
+/// Binds `address` and says which it became.
+fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr), NodeError> {
+    let failed = |source| NodeError::Listen { address, source };
+    let listener = Listener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// A node that serves.
+struct Running {
+    server: Server,
+    mounts: Arc<Mounts>,
+    control: Arc<Control>,
+    config: NodeConfig,
+}
+
+impl Running {
+    /// Serves a listener besides the public one, up to the last moment.
+    fn serve_until_stopped(&self, listener: Listener, site: impl Site) {
+        let tasks = self.server.tasks().clone();
+        let serving = serve(
+            listener,
+            Arc::new(site),
+            tasks.clone(),
+            self.config.header_timeout,
+        );
+        self.server.tasks().spawn("listener", async move {
+            tokio::select! {
+                () = serving => {}
+                () = tasks.stopped() => {}
+            }
+        });
+    }
+
+    /// Ends a node whose public listener is `serving`.
+    async fn drain(self, serving: impl Future<Output = ()>) {
+        let DrainConfig {
+            grace,
+            spread,
+            deadline,
+        } = self.config.drain;
+        let end = Instant::now() + deadline;
+        self.control.phase(Phase::Draining);
         tracing::info!("shutting down");
-        routes.mounts.iter().for_each(|mount| mount.close());
-        if tokio::time::timeout(config.close_timeout, server.close())
-            .await
-            .is_err()
-        {
-            let unfinished = server.tasks().len();
+        let closing = async {
+            // The listener goes with the future: from then on connections are refused, and a
+            // balancer tries another node.
+            let _ = timeout(grace, serving).await;
+            close_sessions(self.mounts.drain(), spread).await;
+        };
+        let in_time = timeout_at(end, closing).await.is_ok();
+        self.mounts.close();
+        let end = end.min(Instant::now() + self.config.close_timeout);
+        if timeout_at(end, self.server.close()).await.is_err() || !in_time {
+            let unfinished = self.server.tasks().len();
             tracing::warn!(unfinished, "not everything ended in time");
         }
-        Ok(())
     }
 }
 

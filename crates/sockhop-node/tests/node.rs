@@ -93,14 +93,7 @@ fn a_request_whose_body_nobody_reads_is_answered_all_the_same() {
 fn sigterm_says_goodbye_to_the_clients_and_ends_with_success() {
     let mut node = Node::start(&[]);
     let mut client = node.connect();
-    let pid = node.process.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    node.signal("TERM");
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     // A close frame without a status.

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::raw::{self, Raw};
 use super::{Fault, Faults};
-use crate::NodeConfig;
+use crate::{DrainConfig, NodeConfig};
 
 /// The longest time: browsers and Node.js cannot set a longer timer, and take it for none.
 const MAX_MS: u64 = i32::MAX as u64;
@@ -48,19 +48,15 @@ impl Checker {
 
     fn node(&mut self, raw: &Raw) -> NodeConfig {
         let server = &raw.server;
-        let default = NodeConfig::default();
-        let listen: SocketAddr = server.listen.parse().unwrap_or_else(|_| {
-            let text = format!("`{}` is not an address and a port", server.listen);
-            self.fault("server.listen", text);
-            default.listen
-        });
+        let listen = self.address("server.listen", &server.listen);
+        let control = &raw.control.listen;
         if let Err(error) = EnvFilter::try_new(&raw.log.filter) {
             self.fault("log.filter", error.to_string());
         }
         let workers = self.number("runtime.workers", raw.runtime.workers, 0..=MAX_WORKERS);
         let dir = &server.client_dir;
         NodeConfig {
-            listen,
+            listen: listen.unwrap_or_else(|| NodeConfig::default().listen),
             client_dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
             header_timeout: self.time("server.header_timeout_ms", server.header_timeout_ms),
             close_timeout: self.time_or_none("server.close_timeout_ms", server.close_timeout_ms),
@@ -69,6 +65,23 @@ impl Checker {
             log_filter: raw.log.filter.clone(),
             log_format: raw.log.format,
             workers: NonZeroUsize::new(workers),
+            drain: self.drain(&raw.drain),
+            control: (!control.is_empty())
+                .then(|| self.address("control.listen", control))
+                .flatten(),
+        }
+    }
+
+    fn drain(&mut self, drain: &raw::Drain) -> DrainConfig {
+        let (grace, spread) = (drain.grace_ms, drain.spread_ms);
+        if grace.saturating_add(spread) >= drain.deadline_ms {
+            let text = format!("{} leaves no time after the others", drain.deadline_ms);
+            self.fault("drain.deadline_ms", text);
+        }
+        DrainConfig {
+            grace: self.time_or_none("drain.grace_ms", grace),
+            spread: self.time_or_none("drain.spread_ms", spread),
+            deadline: self.time("drain.deadline_ms", drain.deadline_ms),
         }
     }
 
@@ -142,6 +155,14 @@ impl Checker {
             let text = format!("with `session.ping_interval_ms` it is more than {MAX_MS}");
             self.fault("session.ping_timeout_ms", text);
         }
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.fault(key, format!("`{text}` is not an address and a port"));
+        }
+        address
     }
 
     fn path(&mut self, path: &str) -> String {

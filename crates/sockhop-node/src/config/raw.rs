@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) runtime: Runtime,
+    pub(super) control: Control,
+    pub(super) drain: Drain,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -103,6 +105,21 @@ pub(super) struct Runtime {
     pub(super) workers: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    /// Empty: none.
+    pub(super) listen: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    pub(super) grace_ms: u64,
+    pub(super) spread_ms: u64,
+    pub(super) deadline_ms: u64,
+}
+
 impl Default for Raw {
     fn default() -> Self {
         Self::from(&NodeConfig::default())
@@ -148,6 +165,14 @@ impl From<&NodeConfig> for Raw {
             },
             runtime: Runtime {
                 workers: config.workers.map_or(0, |workers| count(workers.get())),
+            },
+            control: Control {
+                listen: or_empty(config.control.as_ref()),
+            },
+            drain: Drain {
+                grace_ms: millis(config.drain.grace),
+                spread_ms: millis(config.drain.spread),
+                deadline_ms: millis(config.drain.deadline),
             },
         }
     }
@@ -195,6 +220,10 @@ impl From<&NodeConfig> for Limits {
             session_close_timeout_ms: millis(session.close_timeout),
         }
     }
+}
+
+fn or_empty(value: Option<&impl ToString>) -> String {
+    value.map_or_else(String::new, ToString::to_string)
 }
 
 fn millis(duration: Duration) -> u64 {

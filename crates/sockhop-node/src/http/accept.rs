@@ -1,11 +1,14 @@
 //! Accepting connections, with patience when the system runs out of something.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use sockhop::engine::{PeerAddress, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Routes;
+use super::Site;
 
 /// Connections that the kernel may hold for us.
 const BACKLOG: i32 = 4096;
@@ -48,9 +51,9 @@ impl Listener {
 
 /// Accepts and serves connections for as long as this future is polled. Connections that are
 /// still open when the tasks are asked to stop finish their request and end.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Site>(
     listener: Listener,
-    routes: Arc<Routes>,
+    site: Arc<S>,
     tasks: Tasks,
     header_timeout: Duration,
 ) {
@@ -64,7 +67,7 @@ pub(crate) async fn serve(
         match listener.0.accept().await {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
-                serve_connection(stream, peer, &http, &routes, &tasks);
+                serve_connection(stream, peer, &http, &site, &tasks);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -87,11 +90,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-fn serve_connection(
+fn serve_connection<S: Site>(
     stream: TcpStream,
     peer: SocketAddr,
     http: &http1::Builder,
-    routes: &Arc<Routes>,
+    site: &Arc<S>,
     tasks: &Tasks,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -99,10 +102,11 @@ fn serve_connection(
         tracing::debug!(%error, "cannot set up a connection");
         return;
     }
-    let routes = Arc::clone(routes);
-    let service = service_fn(move |mut request| {
+    let site = Arc::clone(site);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
-        Arc::clone(&routes).respond(request)
+        let answer = Arc::clone(&site).respond(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http
         .serve_connection(TokioIo::new(stream), service)

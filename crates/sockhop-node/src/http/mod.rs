@@ -1,52 +1,34 @@
-//! The listener: accepts connections and finds the route of each request.
+//! The public listener: accepts connections and finds the route of each request.
 
 mod accept;
+mod mounts;
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Empty, Full};
 use hyper::body::Incoming;
-use prometheus::{Encoder, Registry, TextEncoder};
-use sockhop::EngineService;
-use sockhop::engine::Handler;
-use sockhop::engineio::CloseReason;
 
 pub(crate) use accept::{Listener, serve};
+pub(crate) use mounts::{MountPoint, Mounts};
 
 use crate::client_files::ClientFiles;
+use crate::control::Control;
+use crate::route::{ForwardedBody, Router};
 
-type Answer = Response<Full<Bytes>>;
-type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// An answer: complete from the start, or passed on from the node that gives it.
+pub(crate) type Answer = Response<Either<Full<Bytes>, ForwardedBody>>;
 
-/// Something that answers the requests of a path: an Engine.IO mount.
-pub(crate) trait Route: Send + Sync {
-    /// Whether a request for this path is for it.
-    fn matches(&self, path: &str) -> bool;
-    /// Answers the request.
-    fn call(&self, request: Request<Incoming>) -> AnswerFuture;
-    /// Refuses new sessions and ends the open ones.
-    fn close(&self);
-}
+/// The body of a request, or nothing in its place.
+pub(crate) type RequestBody = Either<Incoming, Empty<Bytes>>;
 
-impl<H: Handler> Route for EngineService<H> {
-    fn matches(&self, path: &str) -> bool {
-        Self::matches(self, path)
-    }
-
-    fn call(&self, request: Request<Incoming>) -> AnswerFuture {
-        let service = self.clone();
-        Box::pin(async move { service.handle(request).await })
-    }
-
-    fn close(&self) {
-        Self::close(self, &CloseReason::ServerShutdown);
-    }
+/// What a listener serves.
+pub(crate) trait Site: Send + Sync + 'static {
+    /// Answers one request.
+    fn respond(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
 
 /// A page with a fixed content.
@@ -60,23 +42,25 @@ pub struct Page {
     pub content: Bytes,
 }
 
-/// All that a node answers.
-pub(crate) struct Routes {
-    pub(crate) mounts: Vec<Box<dyn Route>>,
+/// All that a node answers to clients.
+pub(crate) struct PublicSite {
+    pub(crate) mounts: Arc<Mounts>,
+    /// None: this node knows no others.
+    pub(crate) router: Option<Arc<Router>>,
     pub(crate) pages: Vec<Page>,
     pub(crate) clients: ClientFiles,
-    pub(crate) registry: Registry,
+    pub(crate) control: Arc<Control>,
+    /// Whether `/metrics` is here, because there is no listener of its own for it.
+    pub(crate) shows_metrics: bool,
 }
 
-impl Routes {
-    /// Answers one request.
-    pub(crate) async fn respond(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<Answer, Infallible> {
-        let path = request.uri().path();
-        if let Some(mount) = self.mounts.iter().find(|mount| mount.matches(path)) {
-            return Ok(mount.call(request).await);
+impl Site for PublicSite {
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        if let Some(mount) = self.mounts.find(request.uri().path()) {
+            return match &self.router {
+                Some(router) => router.respond(mount, request).await,
+                None => mount.call(request.map(Either::Left)).await,
+            };
         }
         let mut response = if matches!(*request.method(), Method::GET | Method::HEAD) {
             self.resource(&request)
@@ -87,47 +71,38 @@ impl Routes {
         response
             .headers_mut()
             .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-        Ok(response)
+        response
     }
+}
 
+impl PublicSite {
     fn resource(&self, request: &Request<Incoming>) -> Answer {
         let path = request.uri().path();
         if let Some(response) = self.clients.respond(path, request.headers()) {
-            return response;
+            return response.map(Either::Left);
         }
         match path {
-            "/healthz" => body(
-                "application/json",
-                Bytes::from_static(b"{\"status\":\"ok\"}"),
-            ),
-            "/metrics" => self.metrics(),
+            "/healthz" => self.control.health(),
+            "/readyz" => self.control.readiness(),
+            "/metrics" if self.shows_metrics => self.control.metrics(),
             _ => match self.pages.iter().find(|page| page.path == path) {
                 Some(page) => body(page.content_type, page.content.clone()),
                 None => status(StatusCode::NOT_FOUND),
             },
         }
     }
-
-    fn metrics(&self) -> Answer {
-        let mut text = Vec::new();
-        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            Ok(()) => body("text/plain; version=0.0.4; charset=utf-8", text.into()),
-            Err(error) => {
-                tracing::error!(%error, "metrics cannot be written");
-                status(StatusCode::INTERNAL_SERVER_ERROR)
-            }
-        }
-    }
 }
 
-fn status(status: StatusCode) -> Answer {
-    let mut response = Response::new(Full::default());
+/// An answer without a body.
+pub(crate) fn status(status: StatusCode) -> Answer {
+    let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = status;
     response
 }
 
-fn body(content_type: &'static str, content: Bytes) -> Answer {
-    let mut response = Response::new(Full::new(content));
+/// A successful answer.
+pub(crate) fn body(content_type: &'static str, content: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(content.into())));
     let content_type = HeaderValue::from_static(content_type);
     response
         .headers_mut()

@@ -8,7 +8,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Node {
     pub(crate) process: Child,
     pub(crate) address: SocketAddr,
+    /// The control listener, if there is one.
+    pub(crate) control: Option<SocketAddr>,
 }
 
 impl Node {
@@ -27,21 +29,28 @@ impl Node {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let address = lines
-            .find_map(|line| {
-                Some(
-                    line.unwrap()
-                        .split_once("http://")?
-                        .1
-                        .trim()
-                        .parse()
-                        .unwrap(),
-                )
-            })
-            .expect("the node says where it listens");
+        let mut control = None;
+        let address = loop {
+            let line = lines
+                .next()
+                .expect("the node says where it listens")
+                .unwrap();
+            let Some((before, address)) = line.split_once("http://") else {
+                continue;
+            };
+            let address = address.trim().parse().unwrap();
+            if before.ends_with("listening on ") {
+                break address;
+            }
+            control = Some(address);
+        };
         // What it logs later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address }
+        Self {
+            process,
+            address,
+            control,
+        }
     }
 
     pub(crate) fn open(&self) -> TcpStream {
@@ -52,16 +61,16 @@ impl Node {
 
     /// Status, head and body of the answer to a GET. `headers` are whole lines.
     pub(crate) fn get(&self, target: &str, headers: &str) -> (u16, String, String) {
-        let mut stream = self.open();
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_lowercase(), body.to_owned())
+        get(self.address, target, headers)
+    }
+
+    /// Sends the process a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     /// A Socket.IO client over WebSocket that is connected to `/` and says nothing more.
@@ -100,5 +109,28 @@ pub(crate) fn read_until(stream: &mut TcpStream, end: &[u8]) {
         let len = stream.read(&mut chunk).unwrap();
         assert_ne!(len, 0, "closed after {}", String::from_utf8_lossy(&bytes));
         bytes.extend_from_slice(&chunk[..len]);
+    }
+}
+
+/// Status, head and body of the answer to a GET. `headers` are whole lines.
+pub(crate) fn get(address: SocketAddr, target: &str, headers: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+/// Waits until `holds`, for as long as anything may take.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
