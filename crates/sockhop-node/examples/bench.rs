@@ -8,7 +8,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use sockhop::{Ack, Args, Payload, Socket, Value};
-use sockhop_node::{LogFormat, Node, NodeConfig, NodeError, telemetry};
+use sockhop_node::{LogFormat, Node, NodeConfig, NodeError, shutdown_signal, telemetry};
 
 const ALL: &str = "all";
 
@@ -66,11 +66,11 @@ async fn run(port: u16) -> Result<(), NodeError> {
                 socket.within(room).emit("msg", payload)
             },
         );
-    node.run(terminated()).await
-}
-
-/// SIGTERM ends the process at once: connections are dropped with it.
-async fn terminated() {
-    sockhop_node::shutdown_signal().await;
-    std::process::exit(0);
+    let signal = shutdown_signal();
+    // SIGTERM ends the process at once: connections are dropped with it.
+    let ended = async {
+        signal.await;
+        std::process::exit(0);
+    };
+    node.run(ended).await
 }
