@@ -10,6 +10,7 @@
 //! - [`reassembly`]: binary packets waiting for their attachments.
 //! - [`payload`]: the arguments of an event or ack, decoded by whoever wants them.
 //! - [`value`]: arguments of any shape, binary included.
+//! - [`msgpack`]: values in MessagePack, outside of packets.
 //! - [`name`], [`ack`], [`error`]: the small types that the others share.
 
 #![cfg_attr(
@@ -30,7 +31,7 @@ pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod error;
-mod msgpack;
+pub mod msgpack;
 pub mod name;
 pub mod packet;
 pub mod payload;

@@ -1,4 +1,5 @@
-//! `socket.io-msgpack-parser`: one map `{type, data, nsp[, id]}` as one binary message.
+//! `socket.io-msgpack-parser`: one map `{type, data, nsp[, id]}` as one binary message. Values outside
+//! of packets are public.
 //!
 //! *Source:* socket.io-msgpack-parser 3.x over notepack.io 2.x; version 2.x of it for protocol 4.
 
@@ -6,12 +7,14 @@ mod date;
 mod decode;
 mod encode;
 mod pass_on;
+mod plain;
 mod rewrite;
 mod token;
 
 pub(crate) use decode::{decode, decode_text};
 pub(crate) use encode::{MsgpackSink, connect, connect_error, disconnect};
 pub(crate) use pass_on::any_peer_reads;
+pub use plain::{elements, read_value, write_value};
 pub(crate) use rewrite::without_extensions;
 pub(crate) use token::Extensions;
 

@@ -162,7 +162,7 @@ fn write_str(buffer: &mut ByteBuf, text: &str) {
 }
 
 /// Structs as maps; types that have a text form use it, as they do in JSON.
-fn write_value<T: Serialize + ?Sized>(
+pub(super) fn write_value<T: Serialize + ?Sized>(
     buffer: &mut Vec<u8>,
     value: &T,
 ) -> Result<(), rmp_serde::encode::Error> {
