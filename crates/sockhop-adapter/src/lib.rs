@@ -10,6 +10,7 @@
 //! - [`ack`]: answers to a broadcast that asks for acks.
 //! - [`bus`]: how bytes get from node to node; the bus inside one process.
 //! - [`cluster`]: who is a member, and what is written on the bus.
+//! - [`dialect`]: other Socket.IO servers on the same Redis.
 //! - [`stats`]: what is counted.
 //!
 //! # Locks
@@ -21,6 +22,7 @@ pub mod ack;
 pub mod adapter;
 pub mod bus;
 pub mod cluster;
+pub mod dialect;
 pub mod options;
 mod packets;
 pub mod recipient;
