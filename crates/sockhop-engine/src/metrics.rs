@@ -18,6 +18,33 @@ pub struct Metrics {
     parked_polls: IntGauge,
 }
 
+/// The labels of all close reasons.
+const CLOSE_REASONS: [&str; 10] = [
+    "transport_close",
+    "transport_error",
+    "ping_timeout",
+    "parse_error",
+    "peer_violation",
+    "invalid_message",
+    "forced_close",
+    "slow_consumer",
+    "server_shutdown",
+    "connect_timeout",
+];
+
+/// The labels of all refusals: error codes, and what is answered without one.
+const REFUSALS: [&str; 9] = [
+    "0",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "empty",
+    "too_large",
+    "unavailable",
+];
+
 /// Which way something went, as a label.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Direction {
@@ -66,7 +93,7 @@ impl Metrics {
             "Sessions closed because their outbox was full.",
         )?;
         registry.register(Box::new(outbox_overflows.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             sessions,
             opened: counters(
                 "sockhop_engine_sessions_opened_total",
@@ -105,7 +132,33 @@ impl Metrics {
                 &["reason"],
             )?,
             parked_polls,
-        })
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A series that appears with its first event has no rate at that event.
+    fn begin_at_zero(&self) {
+        for transport in ["polling", "websocket"] {
+            for protocol in ["3", "4"] {
+                self.sessions.with_label_values(&[transport, protocol]);
+                self.opened.with_label_values(&[transport, protocol]);
+            }
+            for direction in [Direction::In, Direction::Out] {
+                let labels = [direction.label(), transport];
+                self.messages.with_label_values(&labels);
+                self.bytes.with_label_values(&labels);
+            }
+        }
+        let begin = |counters: &IntCounterVec, labels: &[&str]| {
+            for label in labels {
+                counters.with_label_values(&[*label]);
+            }
+        };
+        begin(&self.closed, &CLOSE_REASONS);
+        begin(&self.upgrades, &["completed", "refused", "abandoned"]);
+        begin(&self.refused, &REFUSALS);
+        begin(&self.dropped, &["transport_gone", "session_closed"]);
     }
 
     pub(crate) fn opened(&self, transport: Transport, version: ProtocolVersion) {

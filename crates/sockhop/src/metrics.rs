@@ -10,6 +10,30 @@ use sockhop_adapter::{Counter, Stats};
 
 use crate::error::DisconnectReason;
 
+const DISCONNECT_REASONS: [DisconnectReason; 9] = [
+    DisconnectReason::TransportError,
+    DisconnectReason::TransportClose,
+    DisconnectReason::ForcedClose,
+    DisconnectReason::PingTimeout,
+    DisconnectReason::ParseError,
+    DisconnectReason::ServerShuttingDown,
+    DisconnectReason::ForcedServerClose,
+    DisconnectReason::ClientNamespaceDisconnect,
+    DisconnectReason::ServerNamespaceDisconnect,
+];
+
+const DROP_REASONS: [&str; 6] = [
+    "volatile",
+    "unknown_ack",
+    "crossed_disconnect",
+    "repeated_connect",
+    "no_handler",
+    "too_many_acks",
+];
+
+/// The labels of [`crate::HandlerError`].
+const HANDLER_ERRORS: [&str; 5] = ["payload", "failed", "panicked", "refused", "backlog"];
+
 /// Counters of one server; no label names a room, an event, a namespace or a socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -40,7 +64,7 @@ impl Metrics {
         };
         let sockets = IntGauge::new("sockhop_sockets", "Clients in namespaces.")?;
         registry.register(Box::new(sockets.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             sockets,
             connects: counters(
                 "sockhop_connects_total",
@@ -59,7 +83,25 @@ impl Metrics {
                 "sockhop_violations_total",
                 "Sessions closed for what they sent.",
             )?,
-        })
+        };
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A series that appears with its first event has no rate at that event.
+    fn begin_at_zero(&self) {
+        let begin = |counters: &IntCounterVec, labels: &[&str]| {
+            for label in labels {
+                counters.with_label_values(&[*label]);
+            }
+        };
+        begin(&self.connects, &["accepted", "refused"]);
+        begin(
+            &self.disconnects,
+            &DISCONNECT_REASONS.map(DisconnectReason::as_str),
+        );
+        begin(&self.dropped, &DROP_REASONS);
+        begin(&self.handler_errors, &HANDLER_ERRORS);
     }
 
     pub(crate) fn connected(&self) {
