@@ -1,5 +1,8 @@
 //! The rooms of one namespace joined to the bus; the walk of a broadcast.
 
+mod elsewhere;
+mod here;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +14,10 @@ use sockhop_outbox::Push;
 
 use crate::ack::AckCollector;
 use crate::bus::BusError;
-use crate::cluster::{Broadcast, BusMessage, Cluster, TranscodeError, encode_broadcast};
+use crate::cluster::{BusMessage, Cluster, Interest, TranscodeError};
 use crate::options::BroadcastOptions;
 use crate::packets::{PARSERS, PerParser};
-use crate::recipient::{Directive, DisconnectScope, ExpectAck, RemoteSocketInfo, Room};
+use crate::recipient::{Directive, ExpectAck};
 use crate::rooms::{Excluded, RoomLimits, Rooms};
 use crate::stats::Stats;
 
@@ -62,10 +65,10 @@ impl<C> Adapter<C> {
     /// An adapter without sockets, subscribed to its namespace until it is dropped.
     #[must_use]
     pub fn new(namespace: NamespaceName, limits: RoomLimits, cluster: Arc<Cluster>) -> Self {
-        cluster.bus().subscribe(namespace.as_str());
+        let interest = Interest::new(Arc::clone(&cluster), namespace.as_str());
         Self {
             namespace,
-            rooms: Rooms::new(limits, Arc::clone(cluster.stats())),
+            rooms: Rooms::new(limits, Arc::clone(cluster.stats())).with_interest(interest),
             cluster,
             next_ack_id: AtomicU64::new(0),
         }
@@ -115,14 +118,9 @@ impl<C> Adapter<C> {
         let needed = self.rooms.parsers_needed(options, &excluded);
         let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
         let mut packets = encode_all(needed, &mut encode)?;
-        let has_readers_elsewhere = !options.local && self.cluster.may_have_others();
-        let published = if has_readers_elsewhere {
-            if packets.any().is_none() {
-                *packets.get_mut(Parser::Json) = Some(encode(Parser::Json)?);
-            }
-            self.publish(options, &packets)
-        } else {
-            Ok(())
+        let published = match options.local {
+            true => Ok(()),
+            false => self.send_elsewhere(options, &mut packets, &mut encode)?,
         };
         let delivery = self.deliver(options, &excluded, &packets);
         match published {
@@ -178,66 +176,8 @@ impl<C> Adapter<C> {
         Ok(acks)
     }
 
-    /// Puts the sockets that `options` name into all of `rooms`. Refused joins are counted.
-    /// Returns how many sockets there were.
-    pub fn sockets_join(&self, options: &BroadcastOptions, rooms: &[Room]) -> usize {
-        let sockets = self.rooms.keys(options);
-        for &socket in &sockets {
-            for room in rooms {
-                // A limit refuses this join only, and a socket that has gone needs none.
-                let _ = self.rooms.join(socket, room);
-            }
-        }
-        sockets.len()
-    }
-
-    /// Takes the sockets that `options` name out of all of `rooms`. Returns how many sockets there
-    /// were.
-    pub fn sockets_leave(&self, options: &BroadcastOptions, rooms: &[Room]) -> usize {
-        let sockets = self.rooms.keys(options);
-        for &socket in &sockets {
-            for room in rooms {
-                self.rooms.leave(socket, room.as_str());
-            }
-        }
-        sockets.len()
-    }
-
-    /// Asks the sessions of the sockets that `options` name to disconnect them. Returns how many
-    /// were asked.
-    pub fn disconnect_sockets(&self, options: &BroadcastOptions, scope: DisconnectScope) -> usize
-    where
-        C: From<Directive>,
-    {
-        let mut asked = 0;
-        for socket in self.rooms.keys(options) {
-            let Some(address) = self.rooms.address(socket) else {
-                continue;
-            };
-            let directive = Directive::Disconnect { socket, scope };
-            let item = Outgoing::Control(directive.into());
-            match address.outbox.push_control(item) {
-                Push::Queued => asked += 1,
-                // The session ends anyway, in a moment or a moment ago.
-                Push::Overflow => self.stats().overflows.add(1),
-                Push::Closed | Push::Dropped => self.stats().late.add(1),
-            }
-        }
-        asked
-    }
-
-    /// The sockets that `options` name.
-    #[must_use]
-    pub fn fetch_sockets(&self, options: &BroadcastOptions) -> Vec<RemoteSocketInfo> {
-        let sockets = self.rooms.keys(options);
-        sockets
-            .into_iter()
-            .filter_map(|socket| self.rooms.socket(socket))
-            .collect()
-    }
-
-    /// Serves the sockets of this node with a broadcast of another one: [`receive_frame`] has
-    /// dropped what this node sent itself.
+    /// Serves the sockets of this node with a broadcast of another one. Whoever calls this has
+    /// dropped what this node sent itself, and copies.
     ///
     /// *Shape:* the bytes are used as they came. Only sockets with another parser than those of
     /// the sender cost a decoding, and that once.
@@ -289,32 +229,6 @@ impl<C> Adapter<C> {
         delivery
     }
 
-    fn publish(
-        &self,
-        options: &BroadcastOptions,
-        packets: &PerParser<Option<Encoded>>,
-    ) -> Result<(), BusError> {
-        let Some((parser, packet)) = packets.any() else {
-            return Ok(());
-        };
-        let topic = self.namespace.as_str();
-        let broadcast = Broadcast {
-            node: self.cluster.node(),
-            sequence: self.cluster.next_sequence(),
-            namespace: topic,
-            options,
-            parser,
-            acks: None,
-        };
-        let published = encode_broadcast(&broadcast, packet)
-            .and_then(|frame| self.cluster.bus().publish(topic, frame));
-        match published {
-            Ok(()) => self.stats().published.add(1),
-            Err(_) => self.stats().publish_failures.add(1),
-        }
-        published
-    }
-
     fn count(&self, delivery: Delivery) {
         self.stats().deliveries.add(delivery.recipients);
         self.stats().volatile_dropped.add(delivery.volatile_dropped);
@@ -351,12 +265,6 @@ fn finish(packet: Encoded, options: &BroadcastOptions) -> Encoded {
     match options.compress {
         true => packet,
         false => packet.without_compression(),
-    }
-}
-
-impl<C> Drop for Adapter<C> {
-    fn drop(&mut self) {
-        self.cluster.bus().unsubscribe(self.namespace.as_str());
     }
 }
 

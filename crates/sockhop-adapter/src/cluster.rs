@@ -1,6 +1,7 @@
 //! What sockhop nodes are to each other: members, senders and receivers.
 
 mod core;
+mod interest;
 mod member;
 mod membership;
 mod message;
@@ -8,6 +9,7 @@ mod window;
 mod wire;
 
 pub use core::{Cluster, ClusterStatus, Host, Identity};
+pub(crate) use interest::{Destination, Destinations, Interest};
 pub use member::{ClusterConfig, ForwardToken, Member};
 pub use membership::MemberEvent;
 pub use message::BusMessage;

@@ -11,10 +11,11 @@
 //! - [`bus`]: how bytes get from node to node; the bus inside one process.
 //! - [`cluster`]: who is a member, and what is written on the bus.
 //! - [`dialect`]: other Socket.IO servers on the same Redis.
+//! - [`foreign`]: the seam for servers of other makes in the same cluster.
 //! - [`stats`]: what is counted.
 //!
 //! # Locks
-//! Shards of sockets → shards of rooms → an outbox. Never two shards of a kind at once, never a
+//! Shards of sockets → shards of rooms → an outbox, or what a [`Bus`] locks to note a subscription. Never two shards of a kind at once, never a
 //! shard of rooms before one of sockets, and no code of a user while any of them is locked: the
 //! payload is serialised before the walk begins.
 
@@ -23,6 +24,7 @@ pub mod adapter;
 pub mod bus;
 pub mod cluster;
 pub mod dialect;
+pub mod foreign;
 pub mod options;
 mod packets;
 pub mod recipient;
@@ -38,6 +40,7 @@ pub use cluster::{
     BusMessage, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Host, Identity, Member,
     MemberEvent, WireError,
 };
+pub use foreign::{Foreign, ForeignAcks, ForeignAnswer, SocketSnapshot, Target, WritePacket};
 pub use options::BroadcastOptions;
 pub use recipient::{
     Directive, DisconnectScope, ExpectAck, Recipient, RemoteSocketInfo, Room, SocketId, SocketInfo,

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use socketio_proto::Parser;
 use sockhop_outbox::Outbox;
 
+use crate::cluster::Interest;
 use crate::packets::{PARSERS, PerParser};
 use crate::recipient::{Recipient, RemoteSocketInfo, Room, SocketId, SocketInfo, SocketKey};
 use crate::stats::Stats;
@@ -79,6 +80,9 @@ pub struct Rooms<C> {
     in_use: PerParser<AtomicUsize>,
     limits: RoomLimits,
     stats: Arc<Stats>,
+    /// Told which rooms have members here, under the lock of their shard, so that it hears of them
+    /// in the order in which that was so.
+    interest: Option<Interest>,
 }
 
 /// What a walk needs to know about a member.
@@ -113,7 +117,18 @@ impl<C> Rooms<C> {
             in_use: PerParser::default(),
             limits,
             stats,
+            interest: None,
         }
+    }
+
+    /// The same index, whose rooms are made known to other nodes.
+    pub(crate) fn with_interest(mut self, interest: Interest) -> Self {
+        self.interest = Some(interest);
+        self
+    }
+
+    pub(crate) fn interest(&self) -> Option<&Interest> {
+        self.interest.as_ref()
     }
 
     /// Takes in a socket, which is in no room but its own.
@@ -312,6 +327,9 @@ impl<C> Rooms<C> {
                     .map_or_else(|| room.clone(), |(name, _)| name.clone())
             } else {
                 rooms.insert(room.clone(), Members::One(key, member));
+                if let Some(interest) = &self.interest {
+                    interest.begin(room.as_str());
+                }
                 room.clone()
             }
         })
@@ -325,6 +343,9 @@ impl<C> Rooms<C> {
             {
                 rooms.remove(room);
                 shrink_names(rooms);
+                if let Some(interest) = &self.interest {
+                    interest.end(room);
+                }
             }
         });
     }
@@ -348,6 +369,16 @@ impl<C> Clone for Member<C> {
         Self {
             outbox: self.outbox.clone(),
             parser: self.parser,
+        }
+    }
+}
+
+/// Nobody is in any room any more.
+impl<C> Drop for Rooms<C> {
+    fn drop(&mut self) {
+        if let Some(interest) = &self.interest {
+            self.rooms
+                .each(|rooms| rooms.keys().for_each(|room| interest.end(room.as_str())));
         }
     }
 }

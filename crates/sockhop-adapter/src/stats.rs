@@ -42,6 +42,8 @@ pub struct Stats {
     pub published: Counter,
     /// Broadcasts that the bus refused: other nodes may have missed them.
     pub publish_failures: Counter,
+    /// Bytes of the frames handed to the bus for broadcasts, each copy counted.
+    pub published_bytes: Counter,
     /// Messages that came over the bus from other nodes.
     pub received: Counter,
     /// Bytes of all frames that came over the bus.

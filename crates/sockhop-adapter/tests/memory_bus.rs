@@ -157,15 +157,6 @@ fn a_socket_in_two_rooms_gets_it_once_and_exceptions_hold_on_every_node() {
 }
 
 #[test]
-fn a_message_to_the_id_of_a_socket_reaches_it_on_the_other_node() {
-    let (a, mut b) = pair();
-    b.connect("b1", Parser::Json, &[]);
-    a.emit(&to(&["b1"]));
-    b.drive();
-    assert_eq!(b.received("b1"), frames_of(news(Parser::Json)));
-}
-
-#[test]
 fn local_broadcasts_stay_on_their_node() {
     let (mut a, mut b) = pair();
     a.connect("a1", Parser::Json, &[]);
@@ -272,9 +263,8 @@ fn messages_of_one_emitter_arrive_in_order() {
 
 #[test]
 fn a_message_without_a_local_recipient_is_counted() {
-    let (a, mut b) = pair();
-    b.connect("b1", Parser::Json, &["red"]);
-    a.emit(&to(&["blue"]));
+    let (a, b) = pair();
+    a.emit(&to(&[]));
     b.drive();
     assert_eq!(b.adapter.stats().received.get(), 1);
     assert_eq!(b.adapter.stats().discarded.get(), 1);

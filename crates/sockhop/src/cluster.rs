@@ -1,12 +1,13 @@
 //! The task that joins a server to its cluster.
 
-use std::future::poll_fn;
+use std::future::{IntoFuture, poll_fn, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sockhop_adapter::{Adapter, Host, MemberEvent};
+use sockhop_adapter::{Adapter, Cluster, Host, MemberEvent, Wait};
 
 use crate::connection::Control;
+use crate::handler::Outcome;
 use crate::server::Server;
 
 /// How long a change of the link may stay unnoticed.
@@ -15,6 +16,31 @@ const LINK_INTERVAL: Duration = Duration::from_millis(250);
 impl Host<Control> for Server {
     fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Control>>> {
         Self::adapter(self, namespace)
+    }
+}
+
+/// Rooms that were joined. Await it before other nodes are told to emit to them.
+///
+/// *Shape:* ready when the other nodes' emits reach this node: at once without a cluster, else after
+/// one round to the bus; also when the link is down, in which case that holds as soon as it is up.
+#[derive(Debug)]
+pub struct Joined(Arc<Cluster>);
+
+impl Joined {
+    pub(crate) fn new(cluster: &Arc<Cluster>) -> Self {
+        Self(Arc::clone(cluster))
+    }
+}
+
+impl IntoFuture for Joined {
+    type Output = ();
+    type IntoFuture = Wait<()>;
+
+    fn into_future(self) -> Wait<()> {
+        match self.0.is_alone() {
+            true => Box::pin(ready(())),
+            false => self.0.bus().synced(),
+        }
     }
 }
 
@@ -53,4 +79,11 @@ fn tell(server: &Server) {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// A handler may end with a join without waiting for the other nodes.
+impl Outcome for Joined {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -28,6 +28,7 @@ mod server;
 mod socket;
 
 pub use ack::{Ack, BroadcastAcks};
+pub use cluster::Joined;
 pub use connection::{Connection, Connections, Control};
 pub use error::{AckError, DisconnectReason, EmitError};
 pub use handler::{Event, HandlerError, Outcome};

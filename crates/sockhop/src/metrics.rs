@@ -202,6 +202,11 @@ const ADAPTER_COUNTERS: &[(&str, &str, Read)] = &[
         "Broadcasts the bus refused.",
         |s| &s.publish_failures,
     ),
+    (
+        "bus_published_bytes_total",
+        "Bytes of broadcasts handed to the bus.",
+        |s| &s.published_bytes,
+    ),
     ("bus_received_total", "Messages of other nodes.", |s| {
         &s.received
     }),

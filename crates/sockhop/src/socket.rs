@@ -18,6 +18,7 @@ use sockhop_outbox::Push;
 use tokio::sync::oneshot;
 
 use crate::ack::{self, Ask};
+use crate::cluster::Joined;
 use crate::connection::{Control, Item, SessionOutbox};
 use crate::error::{AckError, EmitError};
 use crate::extras::{Extras, UpgradeHandler};
@@ -191,7 +192,10 @@ impl Socket {
     /// middleware may call this already: the rooms are joined when the socket is let in.
     ///
     /// Rooms over the configured limit or with an overlong name are not joined; that is counted.
-    pub fn join(&self, rooms: impl IntoRooms) {
+    ///
+    /// *Shape:* in force at once on this node. In a cluster the result may be awaited: then what the
+    /// other nodes emit to the rooms reaches the socket, too.
+    pub fn join(&self, rooms: impl IntoRooms) -> Joined {
         for room in rooms.into_rooms() {
             if !self.changes_waiting_rooms(|waiting, max| {
                 // One more than allowed is kept, so that the index refuses and counts it.
@@ -202,6 +206,7 @@ impl Socket {
                 self.join_now(&room);
             }
         }
+        Joined::new(self.server().cluster())
     }
 
     /// Leaves one room or several.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use super::window::Windows;
 use super::wire::{self, Frame};
 use crate::adapter::Adapter;
 use crate::bus::{Bus, BusError, Link, NodeId};
+use crate::foreign::Foreign;
 use crate::stats::Stats;
 
 /// Where every node listens.
@@ -62,7 +63,9 @@ pub struct Cluster {
     alone: bool,
     /// Whether it makes sense to publish at all.
     may_have_others: AtomicBool,
+    max_topics: usize,
     sequence: AtomicU64,
+    foreign: OnceLock<Arc<dyn Foreign>>,
     /// The other members by the tag in their ids.
     by_tag: RwLock<HashMap<u32, NodeId>>,
     state: Mutex<State>,
@@ -106,7 +109,9 @@ impl Cluster {
             stats,
             alone,
             may_have_others: AtomicBool::new(!alone),
+            max_topics: config.max_topics_per_broadcast,
             sequence: AtomicU64::new(0),
+            foreign: OnceLock::new(),
             by_tag: RwLock::default(),
             state: Mutex::new(State {
                 membership: Membership::new(me, times, now),
@@ -144,6 +149,22 @@ impl Cluster {
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.alone
+    }
+
+    /// Tells a dialect from now on what users of this node ask of the whole cluster. The first one
+    /// stays; `false`: there is one already.
+    pub fn set_foreign(&self, foreign: Arc<dyn Foreign>) -> bool {
+        self.foreign.set(foreign).is_ok()
+    }
+
+    /// The dialect that is told.
+    pub(crate) fn foreign(&self) -> Option<&Arc<dyn Foreign>> {
+        self.foreign.get()
+    }
+
+    /// Above how many destinations a broadcast goes to the whole namespace.
+    pub(crate) fn max_topics(&self) -> usize {
+        self.max_topics
     }
 
     /// The members, this node first.
