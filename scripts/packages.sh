@@ -35,6 +35,12 @@ need_compiler() {
   need_commands cc:gcc,libc6-dev make:make pkg-config:pkg-config
 }
 
+# Servers that tests start themselves, on ports of their own. The services of these names that
+# Debian starts when it installs them are not used.
+need_servers() {
+  need_commands redis-server:redis-server nginx:nginx-light haproxy:haproxy
+}
+
 need_clients() {
   # Chromium draws no text without any font.
   need_commands node:nodejs,ca-certificates npm:npm python3:python3 chromium:chromium,fonts-liberation

@@ -30,7 +30,7 @@ if [[ ${EARLIER_ROWS:-} ]]; then cp "$EARLIER_ROWS" "$rows"; else : >"$rows"; fi
 # ---- steps --------------------------------------------------------------------------------
 
 install() {
-  need_compiler && { [[ $rust_only ]] || need_clients; }
+  need_compiler && need_servers && { [[ $rust_only ]] || need_clients; }
 }
 
 build() {

@@ -1,5 +1,8 @@
-//! What several crates' tests share: a virtual clock; its tests guard the shape of the workspace.
+//! What several crates' tests share: a virtual clock and real Redis servers; its tests guard the
+//! shape of the workspace.
 
 mod clock;
+mod redis;
 
 pub use clock::Clock;
+pub use redis::{RedisReply, RedisServer};
