@@ -1,0 +1,193 @@
+//! What all links of a bus share.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sockhop_adapter::{ChannelMessage, NodeId};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::RedisConfig;
+use crate::connect::Connector;
+use crate::inbox::Inbox;
+use crate::link::Role;
+use crate::metrics::{Dropped, Metrics};
+
+/// Failures to connect are told at most this often.
+const TELL_FAILURES_EVERY: Duration = Duration::from_secs(10);
+
+/// Starts tasks. A closure will do: `|name, task| tasks.spawn(name, task)`.
+pub trait Spawner: Send + Sync + 'static {
+    /// Runs `task` on the runtime that the bus was started on.
+    fn spawn_boxed(&self, name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+}
+
+impl<F> Spawner for F
+where
+    F: Fn(&'static str, Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+{
+    fn spawn_boxed(&self, name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self(name, task);
+    }
+}
+
+impl dyn Spawner {
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn_boxed(name, Box::pin(task));
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: RedisConfig,
+    pub(crate) node: NodeId,
+    pub(crate) connector: Connector,
+    pub(crate) metrics: Metrics,
+    pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) frames: Inbox<Bytes>,
+    pub(crate) messages: Inbox<ChannelMessage>,
+    /// The whole bus has ended.
+    pub(crate) closed: CancellationToken,
+    closing: AtomicBool,
+    links_down: AtomicI64,
+    failure_told: Mutex<Option<Instant>>,
+}
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It is a frame of another node.
+    Bus,
+    /// We sent it to ourselves.
+    Canary,
+    /// It came over a channel of somebody else's naming.
+    Channel,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: RedisConfig,
+        node: NodeId,
+        connector: Connector,
+        metrics: Metrics,
+        spawner: Arc<dyn Spawner>,
+    ) -> Self {
+        let limit = config.incoming_queue_bytes;
+        Self {
+            config,
+            node,
+            connector,
+            metrics,
+            spawner,
+            frames: Inbox::new(limit, Bytes::len),
+            messages: Inbox::new(limit, |message| {
+                message.channel.len() + message.payload.len()
+            }),
+            closed: CancellationToken::new(),
+            closing: AtomicBool::new(false),
+            links_down: AtomicI64::new(0),
+            failure_told: Mutex::new(None),
+        }
+    }
+
+    /// The channel of one node.
+    pub(crate) fn node_channel(&self, node: NodeId) -> String {
+        format!("{}:n:{node}", self.config.prefix)
+    }
+
+    /// The channel of one topic.
+    pub(crate) fn topic_channel(&self, topic: &str) -> String {
+        format!("{}:t:{topic}", self.config.prefix)
+    }
+
+    /// The channel on which a link talks to itself.
+    pub(crate) fn canary_channel(&self) -> String {
+        format!("{}:c:{}", self.config.prefix, self.node)
+    }
+
+    /// Whom a message on this channel is for.
+    pub(crate) fn origin(&self, channel: &[u8]) -> Origin {
+        match channel.strip_prefix(self.config.prefix.as_bytes()) {
+            Some([b':', b't' | b'n', b':', ..]) => Origin::Bus,
+            Some([b':', b'c', b':', ..]) => Origin::Canary,
+            _ => Origin::Channel,
+        }
+    }
+
+    /// What the server's list of clients calls a connection of ours.
+    pub(crate) fn client_name(&self, role: Role) -> String {
+        format!("sockhop-{}-{}", self.node, role.name())
+    }
+
+    /// Hands over what arrived and counts it.
+    pub(crate) fn deliver(&self, frames: &mut Vec<Bytes>, messages: &mut Vec<ChannelMessage>) {
+        let count = frames.len() + messages.len();
+        if count == 0 {
+            return;
+        }
+        let frame_bytes: usize = frames.iter().map(Bytes::len).sum();
+        let message_bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
+        self.metrics.received.inc_by(count as u64);
+        self.metrics
+            .received_bytes
+            .inc_by((frame_bytes + message_bytes) as u64);
+        let dropped = self.frames.extend(frames) + self.messages.extend(messages);
+        if dropped > 0 {
+            self.metrics.dropped(Dropped::IncomingFull, dropped);
+        }
+    }
+
+    /// From now on nothing is published, and what is queued leaves.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// One link more, or less, is down.
+    pub(crate) fn count_down_links(&self, change: i64) {
+        let down = self.links_down.fetch_add(change, Ordering::AcqRel) + change;
+        self.metrics.link_up.set(i64::from(down == 0));
+    }
+
+    /// The gauges of one link have moved by this much.
+    pub(crate) fn observe(&self, outgoing_bytes: i64, subscriptions: i64) {
+        self.metrics.outgoing_bytes().add(outgoing_bytes);
+        self.metrics.subscriptions.add(subscriptions);
+        let incoming = self.frames.bytes() + self.messages.bytes();
+        let incoming = i64::try_from(incoming).unwrap_or(i64::MAX);
+        self.metrics.incoming_bytes().set(incoming);
+    }
+
+    /// Lets `tell` tell that a connection failed, unless one was told just now.
+    pub(crate) fn tell_failure(&self, tell: impl FnOnce()) {
+        let now = Instant::now();
+        let mut told = self
+            .failure_told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| now.duration_since(told) >= TELL_FAILURES_EVERY) {
+            *told = Some(now);
+            drop(told);
+            tell();
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The subscription connection: it follows what is wanted, takes in what arrives, and proves with
+//! messages to itself that it is not deaf.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use engineio_proto::Text;
+use sockhop_adapter::ChannelMessage;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::connect::Stream;
+use crate::error::Fault;
+use crate::link::{Canary, Link, restarted};
+use crate::metrics::Dropped;
+use crate::pipe::{Receiver, Sender, split};
+use crate::resp::{self, Limits, Push, Step};
+use crate::shared::Origin;
+use crate::subscriptions::Confirmed;
+
+/// How often the canary is looked at, in parts of its timeout.
+const CHECKS_PER_TIMEOUT: u32 = 15;
+
+/// What is known about one subscription connection.
+#[derive(Debug)]
+struct Hearing {
+    connection: u64,
+    born: Instant,
+    /// The wish with which everything is subscribed that was wanted at the start.
+    complete: u64,
+    is_complete: bool,
+    last_sent: Option<Instant>,
+    last_heard: Instant,
+    last_check: Instant,
+}
+
+/// What arrived in one read, reused from read to read.
+#[derive(Default)]
+struct Arrived {
+    pushes: Vec<Push>,
+    frames: Vec<Bytes>,
+    messages: Vec<ChannelMessage>,
+}
+
+impl Link {
+    /// Receives until the connection is lost, the link is to start anew or to end.
+    pub(crate) async fn subscribe_on(
+        &self,
+        stream: Box<dyn Stream>,
+        restarts: &mut watch::Receiver<u64>,
+    ) -> Fault {
+        let complete = self.subscriptions().connected();
+        let mut hearing = Hearing::new(self.next_connection(), complete);
+        let fault = self.listen(stream, &mut hearing, restarts).await;
+        self.subscriptions().disconnected();
+        self.down(&fault);
+        fault
+    }
+
+    async fn listen(
+        &self,
+        stream: Box<dyn Stream>,
+        hearing: &mut Hearing,
+        restarts: &mut watch::Receiver<u64>,
+    ) -> Fault {
+        let (mut receiver, mut sender) = split(stream);
+        let mut arrived = Arrived::default();
+        let mut checks = interval(self.shared.config.canary_timeout / CHECKS_PER_TIMEOUT);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if sender.is_idle() {
+                self.send_changes(&mut sender);
+            }
+            let idle = sender.is_idle();
+            let done = tokio::select! {
+                filled = receiver.fill() => match filled {
+                    Ok(()) => self.receive(&mut receiver, &mut arrived, hearing),
+                    Err(fault) => Err(fault),
+                },
+                written = sender.write(), if !idle => written,
+                () = self.changes.notified(), if idle => Ok(()),
+                now = checks.tick() => self.check(hearing, now),
+                () = restarted(restarts) => Err(Fault::Moved),
+                () = self.closed.cancelled() => Err(Fault::Stopped),
+            };
+            if let Err(fault) = done {
+                return fault;
+            }
+        }
+    }
+
+    fn send_changes(&self, sender: &mut Sender) {
+        let mut out = BytesMut::new();
+        let mut subscriptions = self.subscriptions();
+        let commands = subscriptions.put_commands(&mut out);
+        let confirmed = subscriptions.confirmed();
+        drop(subscriptions);
+        if !out.is_empty() {
+            let commands = u64::try_from(commands).unwrap_or_default();
+            self.shared.metrics.subscription_commands.inc_by(commands);
+            sender.push(VecDeque::from([out.freeze()]));
+        }
+        self.confirmed(confirmed);
+    }
+
+    /// Takes in what was read, up to the last whole reply.
+    fn receive(
+        &self,
+        receiver: &mut Receiver,
+        arrived: &mut Arrived,
+        hearing: &mut Hearing,
+    ) -> Result<(), Fault> {
+        let limits = Limits::default();
+        let mut at = 0;
+        let needed = loop {
+            match resp::parse_push(receiver.unread(), at, &limits)? {
+                Step::Done(push, end) => {
+                    at = end;
+                    arrived.pushes.push(push);
+                }
+                Step::NeedMore(needed) => break needed - at,
+            }
+        };
+        let bytes = receiver.consume(at, needed);
+        let mut result = Ok(());
+        for push in arrived.pushes.drain(..) {
+            let taken = match push {
+                Push::Message { channel, payload } => {
+                    match self.shared.origin(&bytes[channel.clone()]) {
+                        Origin::Bus => arrived.frames.push(bytes.slice(payload)),
+                        Origin::Canary => self.heard(hearing, &bytes[payload]),
+                        Origin::Channel => {
+                            self.channel_message(&bytes, channel, payload, &mut arrived.messages);
+                        }
+                    }
+                    Ok(())
+                }
+                Push::PatternMessage { channel, payload } => {
+                    self.channel_message(&bytes, channel, payload, &mut arrived.messages);
+                    Ok(())
+                }
+                Push::Changed {
+                    kind,
+                    subscribed,
+                    channel,
+                } => {
+                    let mut subscriptions = self.subscriptions();
+                    match subscriptions.confirm(kind, subscribed, &bytes[channel]) {
+                        Confirmed::Expected => Ok(()),
+                        Confirmed::Unasked => Err(Fault::Moved),
+                    }
+                }
+                Push::Error(line) => {
+                    let line = String::from_utf8_lossy(&bytes[line]).into_owned();
+                    Err(Fault::Refused(line))
+                }
+                Push::Other => Ok(()),
+            };
+            // What came before a fault was received all the same.
+            result = result.and(taken);
+        }
+        if !hearing.is_complete {
+            // A hundred thousand confirmations take their time, and none of them is a canary.
+            hearing.last_heard = Instant::now();
+        }
+        self.shared
+            .deliver(&mut arrived.frames, &mut arrived.messages);
+        self.follow_confirmations(hearing);
+        result
+    }
+
+    fn channel_message(
+        &self,
+        bytes: &Bytes,
+        channel: std::ops::Range<usize>,
+        payload: std::ops::Range<usize>,
+        messages: &mut Vec<ChannelMessage>,
+    ) {
+        match Text::from_utf8(bytes.slice(channel)) {
+            Ok(channel) => messages.push(ChannelMessage {
+                channel,
+                payload: bytes.slice(payload),
+            }),
+            // Only a pattern of somebody who names channels in bytes gets here.
+            Err(_) => self.shared.metrics.dropped(Dropped::ChannelName, 1),
+        }
+    }
+
+    fn follow_confirmations(&self, hearing: &mut Hearing) {
+        let confirmed = self.subscriptions().confirmed();
+        if !hearing.is_complete && confirmed >= hearing.complete {
+            hearing.is_complete = true;
+            // The proof that everything works need not wait for its turn.
+            self.send_canary(hearing);
+        }
+        self.confirmed(confirmed);
+    }
+
+    fn send_canary(&self, hearing: &mut Hearing) {
+        let now = Instant::now();
+        let age = now.duration_since(hearing.born).as_micros();
+        let payload = Bytes::from(format!("{} {age}", hearing.connection));
+        let Canary { kind, channel } = &self.canary;
+        if self.outgoing.publish_canary(*kind, channel, &payload) {
+            hearing.last_sent = Some(now);
+        }
+    }
+
+    fn heard(&self, hearing: &mut Hearing, payload: &[u8]) {
+        let Some((connection, age)) = std::str::from_utf8(payload)
+            .ok()
+            .and_then(|text| text.split_once(' '))
+        else {
+            return;
+        };
+        // What an earlier connection sent says nothing about this one.
+        if connection.parse() != Ok(hearing.connection) {
+            return;
+        }
+        let now = Instant::now();
+        if let Ok(age) = age.parse() {
+            let sent = hearing.born + std::time::Duration::from_micros(age);
+            let time = now.saturating_duration_since(sent);
+            self.shared.metrics.round_trip(time);
+        }
+        hearing.last_heard = now;
+        if hearing.is_complete {
+            self.up();
+        }
+    }
+
+    fn check(&self, hearing: &mut Hearing, now: Instant) -> Result<(), Fault> {
+        let config = &self.shared.config;
+        let gap = now.duration_since(hearing.last_check);
+        hearing.last_check = now;
+        // If this task did not run for a while, what has arrived since then is still unread: the
+        // fault is here and not in the link.
+        if gap > config.canary_interval {
+            hearing.last_heard += gap;
+        }
+        if now.duration_since(hearing.last_heard) > config.canary_timeout {
+            return Err(Fault::Canary);
+        }
+        let due = |sent: Instant| now.duration_since(sent) >= config.canary_interval;
+        if hearing.is_complete && hearing.last_sent.is_none_or(due) {
+            self.send_canary(hearing);
+        }
+        self.observe();
+        Ok(())
+    }
+}
+
+impl Hearing {
+    fn new(connection: u64, complete: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            connection,
+            born: now,
+            complete,
+            is_complete: false,
+            last_sent: None,
+            last_heard: now,
+            last_check: now,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The bus on real Redis servers, which each test starts for itself.
+
+mod faults;
+mod single;
+mod support;
