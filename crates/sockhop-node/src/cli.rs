@@ -78,6 +78,16 @@ pub struct Flags {
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
 
+    /// Address and port where the other nodes of the cluster reach this one. Default: 127.0.0.1
+    /// and a free port.
+    #[arg(long, value_name = "ADDR", help_heading = "Cluster")]
+    pub private_listen: Option<SocketAddr>,
+
+    /// What the other nodes are told instead: an address or a name, with or without a port.
+    /// Without it, where they reach the address of --private-listen.
+    #[arg(long, value_name = "HOST", help_heading = "Cluster")]
+    pub private_advertise: Option<String>,
+
     /// Address and port of a listener with /metrics, /healthz and /readyz that is not for clients.
     /// Without it /metrics is on the public listener.
     #[arg(long, value_name = "ADDR", help_heading = "Operation")]
@@ -226,6 +236,11 @@ impl Flags {
         let others = [
             ("server.listen", self.listen.as_ref().map(text)),
             ("control.listen", self.control_listen.as_ref().map(text)),
+            ("private.listen", self.private_listen.as_ref().map(text)),
+            (
+                "private.advertise",
+                self.private_advertise.as_ref().map(text),
+            ),
             ("server.path", self.path.as_ref().map(text)),
             (
                 "server.client_dir",
@@ -336,12 +351,6 @@ mod tests {
             "13",
             "--header-timeout-ms",
             "14",
-            "--control-listen",
-            "127.0.0.1:15",
-            "--drain-grace-ms",
-            "16",
-            "--drain-spread-ms",
-            "17",
         ]);
         let (engine, server) = (&config.engine, &config.server);
         let session = &engine.session;
@@ -367,8 +376,27 @@ mod tests {
         assert_eq!(millis(server.connect_timeout), 12);
         assert_eq!(millis(session.upgrade_timeout), 13);
         assert_eq!(millis(config.header_timeout), 14);
+    }
+
+    #[test]
+    fn every_option_of_operation_and_cluster_arrives_at_its_key() {
+        let config = config_of(&[
+            "sockhop",
+            "--control-listen",
+            "127.0.0.1:15",
+            "--drain-grace-ms",
+            "16",
+            "--drain-spread-ms",
+            "17",
+            "--private-listen",
+            "127.0.0.1:18",
+            "--private-advertise",
+            "b",
+        ]);
         assert_eq!(config.control.map(|control| control.port()), Some(15));
-        assert_eq!(millis(config.drain.grace), 16);
-        assert_eq!(millis(config.drain.spread), 17);
+        assert_eq!(config.drain.grace.as_millis(), 16);
+        assert_eq!(config.drain.spread.as_millis(), 17);
+        assert_eq!(config.private.listen.port(), 18);
+        assert_eq!(config.private.advertise.as_deref(), Some("b"));
     }
 }

@@ -24,7 +24,6 @@ mod control;
 mod drain;
 mod http;
 mod node;
-#[expect(dead_code, unused_imports, reason = "no membership tells owners yet")]
 mod route;
 mod shutdown;
 pub mod telemetry;

@@ -10,13 +10,17 @@ use std::time::Duration;
 
 use prometheus::Registry;
 use sockhop::engine::{EngineParts, Handler};
-use sockhop::{BuildError, EngineConfig, EngineService, Parser, Server, ServerConfig};
+use sockhop::{
+    BuildError, Bus, ClusterConfig, EngineConfig, EngineService, ForwardToken, Parser, Server,
+    ServerBuilder, ServerConfig,
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::client_files::ClientFiles;
-use crate::control::{Control, ControlSite, Phase, Readiness, watch_lateness};
+use crate::control::{Control, ControlSite, Phase, Readiness, watch_cluster, watch_lateness};
 use crate::drain::{DrainConfig, close_sessions};
 use crate::http::{Listener, MountPoint, Mounts, Page, PublicSite, Site, serve};
+use crate::route::{self, PrivateConfig, PrivateSite, Proof, Router};
 use crate::telemetry::LogFormat;
 
 /// Configuration of a node.
@@ -39,6 +43,11 @@ pub struct NodeConfig {
     /// Where `/metrics`, `/healthz` and `/readyz` are served for operators only. Default: nowhere,
     /// and `/metrics` is public; port 0 takes a free one.
     pub control: Option<SocketAddr>,
+    /// How the nodes of a cluster reach each other.
+    pub private: PrivateConfig,
+    /// How the node takes part in its cluster, once it has one. Its address and its token are the
+    /// node's to set.
+    pub cluster: ClusterConfig,
     /// What is logged. It and the next two are of the process, for whoever starts the node.
     /// Default `info`.
     pub log_filter: String,
@@ -59,6 +68,8 @@ impl Default for NodeConfig {
             close_timeout: Duration::from_secs(10),
             drain: DrainConfig::default(),
             control: None,
+            private: PrivateConfig::default(),
+            cluster: ClusterConfig::default(),
             log_filter: "info".to_owned(),
             log_format: LogFormat::Text,
             workers: None,
@@ -94,6 +105,9 @@ pub enum NodeError {
     /// A metric of the node has the name of another.
     #[error("cannot register metrics")]
     Metrics(#[from] prometheus::Error),
+    /// The other nodes could not be told where this one is.
+    #[error("cannot tell where other nodes reach this one: set `private.advertise`")]
+    Advertise(#[source] io::Error),
 }
 
 /// An Engine.IO endpoint besides the first.
@@ -105,12 +119,38 @@ pub struct Mount {
     pub parser: Parser,
 }
 
+/// What a node of a cluster has for the other nodes.
+struct Private {
+    listener: Listener,
+    /// Where the others find the listener.
+    advertise: SocketAddr,
+    token: ForwardToken,
+}
+
+impl Private {
+    /// Binds the listener. Must be called within a runtime.
+    fn open(config: &PrivateConfig, redis: Option<&str>) -> Result<Self, NodeError> {
+        let (listener, bound) = bind(config.listen)?;
+        let advertise = route::advertised(bound, config.advertise.as_deref(), redis)
+            .map_err(NodeError::Advertise)?;
+        let mut token = [0; 32];
+        getrandom::fill(&mut token).map_err(BuildError::from)?;
+        Ok(Self {
+            listener,
+            advertise,
+            token: ForwardToken::new(token),
+        })
+    }
+}
+
 /// A node before it runs.
 pub struct Node {
     config: NodeConfig,
     server: Server,
     registry: Registry,
     control: Arc<Control>,
+    /// None: there are no other nodes.
+    private: Option<Private>,
     mounts: Mounts,
     pages: Vec<Page>,
 }
@@ -122,15 +162,41 @@ impl Node {
     /// When the server cannot be built.
     pub fn new(config: NodeConfig) -> Result<Self, NodeError> {
         let registry = Registry::new();
-        let server = Server::builder()
-            .config(config.server.clone())
-            .registry(&registry)
-            .build()?;
-        let control = Control::new(registry.clone(), Readiness::new(None))?;
+        Self::build(config, Server::builder(), registry, None)
+    }
+
+    /// A node of the cluster that `bus` leads to. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the private listener cannot be bound.
+    pub fn on_bus(config: NodeConfig, bus: Arc<dyn Bus>) -> Result<Self, NodeError> {
+        let private = Private::open(&config.private, None)?;
+        let builder = Server::builder().bus(bus);
+        Self::build(config, builder, Registry::new(), Some(private))
+    }
+
+    fn build(
+        config: NodeConfig,
+        builder: ServerBuilder,
+        registry: Registry,
+        private: Option<Private>,
+    ) -> Result<Self, NodeError> {
+        let mut builder = builder.config(config.server.clone()).registry(&registry);
+        if let Some(private) = &private {
+            builder = builder.cluster(ClusterConfig {
+                advertise: Some(private.advertise),
+                forward_token: Some(private.token),
+                ..config.cluster.clone()
+            });
+        }
+        let server = builder.build()?;
+        let cluster = private.as_ref().map(|_| watch_cluster(server.clone()));
+        let control = Control::new(registry.clone(), Readiness::new(cluster))?;
         let mut node = Self {
             server,
             registry,
             control: Arc::new(control),
+            private,
             mounts: Mounts::default(),
             pages: Vec::new(),
             config,
@@ -187,6 +253,7 @@ impl Node {
             server,
             registry,
             control,
+            private,
             mounts,
             pages,
         } = self;
@@ -197,12 +264,16 @@ impl Node {
                 NodeError::ClientFiles { dir, source }
             })?;
         let mounts = Arc::new(mounts);
-        let running = Running {
+        let mut running = Running {
             server,
             mounts: Arc::clone(&mounts),
             control: Arc::clone(&control),
+            router: None,
             config,
         };
+        if let Some(private) = private {
+            running.join_others(private, &registry)?;
+        }
         watch_lateness(&registry, running.server.tasks())?;
         if let Some(address) = running.config.control {
             let (listener, address) = bind(address)?;
@@ -212,7 +283,7 @@ impl Node {
         let (listener, address) = bind(running.config.listen)?;
         let site = Arc::new(PublicSite {
             mounts,
-            router: None,
+            router: running.router.clone(),
             pages,
             clients,
             control,
@@ -244,10 +315,33 @@ struct Running {
     server: Server,
     mounts: Arc<Mounts>,
     control: Arc<Control>,
+    router: Option<Arc<Router>>,
     config: NodeConfig,
 }
 
 impl Running {
+    /// Takes requests from other nodes, and passes theirs on.
+    fn join_others(&mut self, private: Private, registry: &Registry) -> Result<(), NodeError> {
+        let metrics = route::Metrics::register(registry)?;
+        let config = &self.config.private;
+        let secret = config.secret.as_ref();
+        let proof = Proof::new(private.token.as_bytes(), secret);
+        let find_owner = route::members_of(&self.server, secret.cloned());
+        let tag = self.server.engine_parts().node_tag;
+        let tasks = self.server.tasks();
+        let router = Router::new(tag, find_owner, config, metrics.clone(), tasks);
+        self.router = Some(Arc::new(router));
+        let mounts = Arc::clone(&self.mounts);
+        tracing::info!("other nodes find this one at {}", private.advertise);
+        let site = PrivateSite {
+            mounts,
+            proof,
+            metrics,
+        };
+        self.serve_until_stopped(private.listener, site);
+        Ok(())
+    }
+
     /// Serves a listener besides the public one, up to the last moment.
     fn serve_until_stopped(&self, listener: Listener, site: impl Site) {
         let tasks = self.server.tasks().clone();
@@ -279,6 +373,9 @@ impl Running {
             // The listener goes with the future: from then on connections are refused, and a
             // balancer tries another node.
             let _ = timeout(grace, serving).await;
+            if let Some(router) = &self.router {
+                router.drain(spread);
+            }
             close_sessions(self.mounts.drain(), spread).await;
         };
         let in_time = timeout_at(end, closing).await.is_ok();

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sockhop::Origins;
 use sockhop::engine::Cookie;
+use sockhop::{ClusterConfig, Origins};
 
-use crate::NodeConfig;
 use crate::telemetry::LogFormat;
+use crate::{NodeConfig, PrivateConfig};
 
 /// All sections. Deserialising wants every key: what nobody set is filled in from [`Raw::default`]
 /// before, so that the defaults are those of [`NodeConfig`] and of nothing else.
@@ -25,6 +25,8 @@ pub(super) struct Raw {
     pub(super) runtime: Runtime,
     pub(super) control: Control,
     pub(super) drain: Drain,
+    pub(super) private: Private,
+    pub(super) cluster: Cluster,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -120,6 +122,30 @@ pub(super) struct Drain {
     pub(super) deadline_ms: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Private {
+    pub(super) listen: String,
+    /// Empty: as `listen`.
+    pub(super) advertise: String,
+    /// Empty: none.
+    pub(super) secret: String,
+    pub(super) max_forwarded: u64,
+    pub(super) connect_timeout_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) heartbeat_ms: u64,
+    pub(super) member_timeout_ms: u64,
+    pub(super) request_timeout_ms: u64,
+    pub(super) max_members: u64,
+    pub(super) max_requests: u64,
+    pub(super) max_served: u64,
+    pub(super) max_topics_per_broadcast: u64,
+}
+
 impl Default for Raw {
     fn default() -> Self {
         Self::from(&NodeConfig::default())
@@ -174,6 +200,8 @@ impl From<&NodeConfig> for Raw {
                 spread_ms: millis(config.drain.spread),
                 deadline_ms: millis(config.drain.deadline),
             },
+            private: Private::from(&config.private),
+            cluster: Cluster::from(&config.cluster),
         }
     }
 }
@@ -189,6 +217,33 @@ impl From<Option<&Cookie>> for CookieSection {
             same_site: cookie.same_site,
             http_only: cookie.http_only,
             secure: cookie.secure,
+        }
+    }
+}
+
+impl From<&PrivateConfig> for Private {
+    fn from(config: &PrivateConfig) -> Self {
+        let secret = config.secret.as_ref();
+        Self {
+            listen: config.listen.to_string(),
+            advertise: or_empty(config.advertise.as_ref()),
+            secret: secret.map_or_else(String::new, |secret| secret.expose().to_owned()),
+            max_forwarded: count(config.max_forwarded),
+            connect_timeout_ms: millis(config.connect_timeout),
+        }
+    }
+}
+
+impl From<&ClusterConfig> for Cluster {
+    fn from(config: &ClusterConfig) -> Self {
+        Self {
+            heartbeat_ms: millis(config.heartbeat),
+            member_timeout_ms: millis(config.member_timeout),
+            request_timeout_ms: millis(config.request_timeout),
+            max_members: count(config.max_members),
+            max_requests: count(config.max_requests),
+            max_served: count(config.max_served),
+            max_topics_per_broadcast: count(config.max_topics_per_broadcast),
         }
     }
 }

@@ -169,13 +169,13 @@ fn unknown_keys_are_refused_in_the_file_and_in_the_environment() {
     let text = "top = 1\n[server]\nport = 1\n[extra]\n[limits]";
     let environment = [
         ("SOCKHOP__SERVER__HOST", "a"),
-        ("SOCKHOP__CLUSTER__URL", "b"),
+        ("SOCKHOP__BALANCER__URL", "b"),
         ("SOCKHOP__LISTEN", "c"),
         ("SOCKHOP__SERVER__LISTEN__PORT", "1"),
     ];
     let faults = faults_of("unknown", text, &environment);
     let begins = [
-        "cluster.url: unknown key `cluster`, expected one of `server`",
+        "balancer.url: unknown key `balancer`, expected one of `server`",
         "extra: unknown key `extra`",
         "listen: unknown key `listen`",
         "server.host: unknown key `host`, expected one of `listen`",
@@ -206,6 +206,27 @@ fn the_heartbeat_fits_into_one_timer_of_the_clients() {
         faults,
         ["session.ping_timeout_ms: with `session.ping_interval_ms` it is more than 2147483647"]
     );
+}
+
+#[test]
+fn times_that_depend_on_each_other_are_checked_together() {
+    let text = "[drain]\ngrace_ms = 20000\nspread_ms = 5000\n[cluster]\nheartbeat_ms = 8000";
+    let faults = faults_of("times", text, &[]);
+    assert_eq!(
+        faults,
+        [
+            "drain.deadline_ms: 25000 leaves no time after the others",
+            "cluster.member_timeout_ms: it must be more than `cluster.heartbeat_ms`",
+        ]
+    );
+}
+
+#[test]
+fn a_secret_is_not_printed_with_the_configuration() {
+    let config = load_all("secret", "[private]\nsecret = \"hush\"", &[], Vec::new()).unwrap();
+    let secret = config.private.secret.as_ref().unwrap();
+    assert_eq!(secret.expose(), "hush");
+    assert!(!format!("{config:?}").contains("hush"));
 }
 
 #[test]

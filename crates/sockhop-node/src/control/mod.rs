@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
 
 pub(crate) use lateness::watch_lateness;
-pub(crate) use ready::{Phase, Readiness};
+pub(crate) use ready::{Phase, Readiness, watch_cluster};
 
 use crate::http::{Answer, Site, body, status};
 
@@ -23,6 +23,7 @@ pub(crate) struct Control {
     ready: Readiness,
     ready_gauge: IntGauge,
     draining_gauge: IntGauge,
+    members_gauge: IntGauge,
 }
 
 impl Control {
@@ -41,6 +42,10 @@ impl Control {
             draining_gauge: gauge(
                 "sockhop_node_draining_seconds",
                 "For how long the node has been draining; 0 while it is not.",
+            )?,
+            members_gauge: gauge(
+                "sockhop_node_members",
+                "Nodes of the cluster that this one knows, itself included.",
             )?,
             registry,
             ready,
@@ -68,7 +73,11 @@ impl Control {
 
     /// All metrics as Prometheus reads them.
     pub(crate) fn metrics(&self) -> Answer {
-        self.ready_gauge.set(self.ready.report().is_ready().into());
+        let report = self.ready.report();
+        self.ready_gauge.set(report.is_ready().into());
+        let members = report.members();
+        self.members_gauge
+            .set(members.try_into().unwrap_or(i64::MAX));
         let draining = self.ready.draining_for().as_secs();
         self.draining_gauge
             .set(draining.try_into().unwrap_or(i64::MAX));

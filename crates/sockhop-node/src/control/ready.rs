@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sockhop::{Link, Server};
 
 /// Where a node is in its life.
 ///
@@ -31,6 +32,28 @@ pub(crate) struct ClusterView {
 }
 
 type AskCluster = Box<dyn Fn() -> ClusterView + Send + Sync>;
+
+/// Asks `server` about its cluster on every report. Costs nothing on the bus.
+pub(crate) fn watch_cluster(server: Server) -> AskCluster {
+    Box::new(move || {
+        let status = server.cluster_status();
+        let mut faults = Vec::new();
+        match status.link {
+            Link::Up if !status.settled => {
+                faults.push("the other nodes have not been heard yet".to_owned());
+            }
+            Link::Up => {}
+            Link::Down { since } => faults.push(format!(
+                "the link to the other nodes has been down for {} ms",
+                since.elapsed().as_millis()
+            )),
+        }
+        ClusterView {
+            members: status.members,
+            faults,
+        }
+    })
+}
 
 /// The truth about a node, from its phase and from the cluster.
 pub(crate) struct Readiness {
@@ -99,6 +122,11 @@ impl Readiness {
 impl Report {
     pub(crate) fn is_ready(&self) -> bool {
         self.reasons.is_empty()
+    }
+
+    /// Nodes of the cluster; a node without one is alone.
+    pub(crate) fn members(&self) -> usize {
+        self.cluster.as_ref().map_or(1, |view| view.members)
     }
 
     pub(crate) fn json(&self) -> Vec<u8> {

@@ -5,15 +5,16 @@
 //! node, but never an address. A request takes one hop: what arrives at the private listener is
 //! served there, and what carries the mark of a hop is not passed on by the public one either.
 
+mod advertise;
 mod forward;
 mod headers;
+mod members;
 mod metrics;
 mod owner;
 mod private;
 mod splice;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request};
@@ -22,7 +23,9 @@ use hyper::body::Incoming;
 use sockhop::engine::Tasks;
 use sockhop::engineio::NodeTag;
 
+pub(crate) use advertise::advertised;
 pub(crate) use forward::ForwardedBody;
+pub(crate) use members::members_of;
 pub(crate) use metrics::Metrics;
 pub(crate) use owner::{FindOwner, Owner, Proof};
 pub(crate) use private::PrivateSite;
