@@ -91,8 +91,9 @@ struct Answers {
 #[derive(Default)]
 struct Collected {
     queue: VecDeque<Answer>,
-    /// Servers from which an answer is missing.
-    servers: usize,
+    /// Servers that will answer, once that is known.
+    servers: Option<usize>,
+    answered: usize,
     asked: u64,
     acks: u64,
     waker: Option<Waker>,
@@ -117,13 +118,10 @@ impl Questions {
         })
     }
 
-    /// A question that `servers` servers will answer. `None`: too many are open.
-    pub(super) fn open(self: &Arc<Self>, servers: usize) -> Option<Question> {
+    /// A question. `None`: too many are open.
+    pub(super) fn open(self: &Arc<Self>) -> Option<Question> {
         let answers = Arc::new(Answers {
-            state: Mutex::new(Collected {
-                servers,
-                ..Collected::default()
-            }),
+            state: Mutex::default(),
         });
         let mut state = self.lock();
         if state.open.len() >= self.max_questions {
@@ -158,15 +156,18 @@ impl Questions {
 
 impl Answers {
     fn take(&self, answer: Answer, max: usize) -> Taken {
-        let (taken, waker) = {
+        self.change(|state| state.take(answer, max))
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Collected) -> R) -> R {
+        let (result, waker) = {
             let mut state = self.lock();
-            let taken = state.take(answer, max);
-            (taken, state.waker.take())
+            (change(&mut state), state.waker.take())
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        taken
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, Collected> {
@@ -178,13 +179,13 @@ impl Collected {
     fn take(&mut self, answer: Answer, max: usize) -> Taken {
         match &answer {
             Answer::Asked(clients) => {
-                self.servers = self.servers.saturating_sub(1);
+                self.answered += 1;
                 self.asked = self.asked.saturating_add(*clients);
                 return Taken::Yes;
             }
             Answer::Ack(_) => self.acks = self.acks.saturating_add(1),
             Answer::Sockets(_) | Answer::Rooms(_) | Answer::Emitted(_) => {
-                self.servers = self.servers.saturating_sub(1);
+                self.answered += 1;
             }
         }
         if self.queue.len() >= max {
@@ -194,9 +195,11 @@ impl Collected {
         Taken::Yes
     }
 
+    /// As long as nobody knows how many servers there are, one is missing.
     fn missing(&self) -> Missing {
+        let servers = self.servers;
         Missing {
-            servers: self.servers,
+            servers: servers.map_or(1, |servers| servers.saturating_sub(self.answered)),
             clients: self.asked.saturating_sub(self.acks),
         }
     }
@@ -205,6 +208,11 @@ impl Collected {
 impl Question {
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Tells how many servers will answer. Without this there is no end to the question.
+    pub fn expect(&self, servers: usize) {
+        self.answers.change(|state| state.servers = Some(servers));
     }
 
     /// The next answer; `None` when there is nobody left to wait for.
@@ -276,14 +284,17 @@ mod tests {
     #[test]
     fn a_question_ends_when_every_server_has_answered() {
         let questions = questions();
-        let question = questions.open(2).unwrap();
+        let question = questions.open().unwrap();
         let number = question.number();
         assert!(poll(&question).is_pending());
+        assert_eq!(question.missing().servers, 1);
         questions.answer(number, Answer::Rooms(vec!["a".into()]));
         assert!(matches!(
             poll(&question),
             Poll::Ready(Some(Answer::Rooms(_)))
         ));
+        assert!(poll(&question).is_pending());
+        question.expect(2);
         assert!(poll(&question).is_pending());
         assert_eq!(question.missing().servers, 1);
         questions.answer(number, Answer::Rooms(Vec::new()));
@@ -294,7 +305,8 @@ mod tests {
     #[test]
     fn acks_are_waited_for_as_the_servers_count_them() {
         let questions = questions();
-        let question = questions.open(1).unwrap();
+        let question = questions.open().unwrap();
+        question.expect(1);
         questions.answer(question.number(), Answer::Asked(2));
         assert!(poll(&question).is_pending());
         questions.answer(question.number(), Answer::Ack(Args::default()));
@@ -310,7 +322,7 @@ mod tests {
     #[test]
     fn what_nobody_asked_is_ignored() {
         let questions = questions();
-        let question = questions.open(1).unwrap();
+        let question = questions.open().unwrap();
         let number = question.number();
         assert_eq!(
             questions.answer(number + 1, Answer::Asked(1)),
@@ -324,9 +336,9 @@ mod tests {
     #[test]
     fn questions_and_answers_are_bounded() {
         let questions = questions();
-        let question = questions.open(9).unwrap();
-        let _other = questions.open(9).unwrap();
-        assert!(questions.open(9).is_none());
+        let question = questions.open().unwrap();
+        let _other = questions.open().unwrap();
+        assert!(questions.open().is_none());
         for expected in [Taken::Yes, Taken::Yes, Taken::Full] {
             let answer = Answer::Rooms(Vec::new());
             assert_eq!(questions.answer(question.number(), answer), expected);

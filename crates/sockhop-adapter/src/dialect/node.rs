@@ -219,7 +219,8 @@ impl NodeDialect {
         }
     }
 
-    /// How many servers listen for a namespace that are no sockhop nodes. `None`: not known in
+    /// How many servers listen for a namespace that are no sockhop nodes: so many answer a question,
+    /// for [`Question::expect`]. `None`: not known in
     /// time.
     pub fn count_others(&self, namespace: &str) -> Wait<Option<usize>> {
         let Some(names) = self.names.of(namespace) else {
@@ -254,7 +255,7 @@ impl NodeDialect {
         self.publish(&channel, out.into())
     }
 
-    /// As [`Self::broadcast`], and asks for the acks of the clients of `servers` other servers.
+    /// As [`Self::broadcast`], and asks for the acks of their clients.
     ///
     /// # Errors
     /// They miss it, or too many questions are open.
@@ -264,9 +265,8 @@ impl NodeDialect {
         options: &BroadcastOptions,
         packet: &Encoded,
         timeout: Duration,
-        servers: usize,
     ) -> Result<Option<Question>, BusError> {
-        self.ask(namespace, servers, |id| {
+        self.ask(namespace, |id| {
             let mut out = vec![0x85];
             for (key, value) in [
                 ("uid", (&*self.uid).into()),
@@ -339,7 +339,7 @@ impl NodeDialect {
         self.request(namespace, request::SERVER_SIDE_EMIT, None, data)
     }
 
-    /// As [`Self::server_side_emit`], and asks `servers` other servers what their handlers return.
+    /// As [`Self::server_side_emit`], and asks what their handlers return.
     ///
     /// # Errors
     /// They miss it, or too many questions are open.
@@ -348,15 +348,14 @@ impl NodeDialect {
         namespace: &str,
         event: &str,
         args: &Args,
-        servers: usize,
     ) -> Result<Option<Question>, BusError> {
-        self.ask(namespace, servers, |id| {
+        self.ask(namespace, |id| {
             let data = [request::event_data(event, args)];
             self.request_body(request::SERVER_SIDE_EMIT, Some(id), data)
         })
     }
 
-    /// Asks `servers` other servers for their sockets.
+    /// Asks the other servers for their sockets.
     ///
     /// # Errors
     /// They do not hear it, or too many questions are open.
@@ -364,19 +363,18 @@ impl NodeDialect {
         &self,
         namespace: &str,
         options: &BroadcastOptions,
-        servers: usize,
     ) -> Result<Option<Question>, BusError> {
-        self.ask(namespace, servers, |id| {
+        self.ask(namespace, |id| {
             self.request_body(request::FETCH, Some(id), [opts(options)])
         })
     }
 
-    /// Asks `servers` other servers for their rooms.
+    /// Asks the other servers for their rooms.
     ///
     /// # Errors
     /// They do not hear it, or too many questions are open.
-    pub fn all_rooms(&self, namespace: &str, servers: usize) -> Result<Option<Question>, BusError> {
-        self.ask(namespace, servers, |id| {
+    pub fn all_rooms(&self, namespace: &str) -> Result<Option<Question>, BusError> {
+        self.ask(namespace, |id| {
             self.request_body(request::ALL_ROOMS, Some(id), [])
         })
     }
@@ -447,13 +445,12 @@ impl NodeDialect {
     fn ask(
         &self,
         namespace: &str,
-        servers: usize,
         body: impl FnOnce(&str) -> Bytes,
     ) -> Result<Option<Question>, BusError> {
-        let Some(names) = self.names.of(namespace).filter(|_| servers > 0) else {
+        let Some(names) = self.names.of(namespace) else {
             return Ok(None);
         };
-        let Some(question) = self.questions.open(servers) else {
+        let Some(question) = self.questions.open() else {
             return self
                 .stats
                 .count_published(Err(BusError::QueueFull))

@@ -171,12 +171,13 @@ impl PythonDialect {
         id: &SocketId,
         packet: &Encoded,
     ) -> Result<Option<Question>, BusError> {
-        let Some(question) = self.questions.open(1) else {
+        let Some(question) = self.questions.open() else {
             return self
                 .stats
                 .count_published(Err(BusError::QueueFull))
                 .map(|()| None);
         };
+        question.expect(1);
         self.questions.answer(question.number(), Answer::Asked(1));
         let options = BroadcastOptions {
             rooms: [Room::from(id)].into_iter().collect(),

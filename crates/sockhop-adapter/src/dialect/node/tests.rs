@@ -279,9 +279,10 @@ fn sockets_are_fetched_and_told() {
     let pair = speaking();
     let question = pair
         .dialect
-        .fetch_sockets("/", &options(&["red"], &[]), 1)
+        .fetch_sockets("/", &options(&["red"], &[]))
         .unwrap()
         .unwrap();
+    question.expect(1);
     let (channel, body) = pair.heard_json();
     assert_eq!(channel, "socket.io-request#/#");
     let opts = r#"{"rooms":["red"],"except":[],"flags":{}}"#;
@@ -314,9 +315,10 @@ fn a_broadcast_with_acks_asks_the_other_servers() {
     let timeout = Duration::from_secs(2);
     let question = pair
         .dialect
-        .broadcast_with_ack("/", &options(&[], &[]), &packet, timeout, 2)
+        .broadcast_with_ack("/", &options(&[], &[]), &packet, timeout)
         .unwrap()
         .unwrap();
+    question.expect(2);
     let [(_, body)] = pair.heard().try_into().unwrap();
     let body = msgpack::read_value(&body).unwrap();
     let expected = r#"{"rooms":[],"except":[],"flags":{"timeout":2000}}"#;
@@ -343,9 +345,10 @@ fn handlers_of_other_servers_answer_an_emit_between_servers() {
     let args = Args(vec![1_u64.into()]);
     let question = pair
         .dialect
-        .server_side_emit_with_ack("/", "ev", &args, 1)
+        .server_side_emit_with_ack("/", "ev", &args)
         .unwrap()
         .unwrap();
+    question.expect(1);
     assert_eq!(pair.heard_json().1.get("data"), Some(&json(r#"["ev",1]"#)));
     let answer = format!(r#"{{"type":6,"requestId":"{UID}-0","data":[2]}}"#);
     pair.receive("socket.io-response#/#", answer.as_bytes());
@@ -353,10 +356,13 @@ fn handlers_of_other_servers_answer_an_emit_between_servers() {
 }
 
 #[test]
-fn nobody_is_asked_when_there_is_nobody() {
+fn a_namespace_that_could_be_taken_for_another_takes_no_part() {
     let pair = speaking();
-    assert!(pair.dialect.all_rooms("/", 0).unwrap().is_none());
+    assert!(pair.dialect.all_rooms("/a#b").unwrap().is_none());
+    let args = Args::default();
+    pair.dialect.server_side_emit("/a#b", "ev", &args).unwrap();
     assert!(pair.heard().is_empty());
+    assert_eq!(pair.dialect.stats().unsupported.get(), 1);
 }
 
 #[test]
@@ -430,7 +436,7 @@ fn every_message_that_is_not_acted_on_is_counted_under_its_reason() {
         let text = String::from_utf8_lossy(payload);
         assert_eq!(pair.ignored(channel, payload), reason, "{channel} {text}");
     }
-    let _question = pair.dialect.all_rooms("/", 1).unwrap();
+    let _question = pair.dialect.all_rooms("/").unwrap();
     for (payload, reason) in [
         (&b"{}"[..], Ignored::Malformed),
         (br#"{"requestId":"x","rooms":[]}"#, Ignored::NotAsked),
