@@ -1,5 +1,6 @@
 //! Answers to a broadcast that asks for acks.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,9 @@ pub struct AckCollector {
 #[derive(Default)]
 struct State {
     phase: Phase,
-    answers: Vec<(SocketId, Payload)>,
+    answers: VecDeque<(SocketId, Payload)>,
+    /// Whether somebody waits for each answer, rather than for all of them.
+    one_by_one: bool,
     expected: usize,
     /// Slots neither answered nor dropped.
     outstanding: usize,
@@ -113,9 +116,36 @@ impl AckCollector {
         }
         state.phase = Phase::Finished;
         Poll::Ready(AckResponses {
-            answers: std::mem::take(&mut state.answers),
+            answers: std::mem::take(&mut state.answers).into(),
             expected: state.expected,
         })
+    }
+
+    /// The next answer, as soon as it is there; `None` once none will come any more.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<(SocketId, Payload)>> {
+        let mut state = self.lock();
+        if let Some(answer) = state.answers.pop_front() {
+            return Poll::Ready(Some(answer));
+        }
+        if state.is_complete() {
+            return Poll::Ready(None);
+        }
+        state.one_by_one = true;
+        let replaced = state.waker.replace(cx.waker().clone());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Waits for [`Self::poll_next`].
+    pub async fn next(&self) -> Option<(SocketId, Payload)> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// How many sockets were asked so far.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        self.lock().expected
     }
 
     /// Waits for [`Self::poll_responses`].
@@ -127,7 +157,10 @@ impl AckCollector {
         let waker = {
             let mut state = self.lock();
             change(&mut state);
-            state.is_complete().then(|| state.waker.take()).flatten()
+            state
+                .is_worth_waking()
+                .then(|| state.waker.take())
+                .flatten()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -141,6 +174,10 @@ impl AckCollector {
 }
 
 impl State {
+    fn is_worth_waking(&self) -> bool {
+        self.is_complete() || (self.one_by_one && !self.answers.is_empty())
+    }
+
     fn is_complete(&self) -> bool {
         match self.phase {
             Phase::Open => false,
@@ -166,7 +203,7 @@ impl AckSlot {
         collector.update(|state| {
             state.outstanding -= 1;
             if state.phase != Phase::Finished {
-                state.answers.push((socket, payload));
+                state.answers.push_back((socket, payload));
             }
         });
     }
@@ -264,6 +301,27 @@ mod tests {
             panic!("not complete");
         };
         assert_eq!((responses.expected, responses.missing()), (1, 1));
+    }
+
+    #[test]
+    fn answers_can_be_taken_one_by_one() {
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut cx = Context::from_waker(&waker);
+        let collector = AckCollector::new();
+        let [a, b] = ["a", "b"].map(|id| collector.slot(id.into()));
+        collector.seal();
+        assert_eq!(collector.expected(), 2);
+        assert!(collector.poll_next(&mut cx).is_pending());
+        a.answer(payload("from a"));
+        assert_eq!(bell.0.load(Ordering::Relaxed), 1);
+        assert!(
+            matches!(collector.poll_next(&mut cx), Poll::Ready(Some((id, _))) if id.as_str() == "a")
+        );
+        assert!(collector.poll_next(&mut cx).is_pending());
+        drop(b);
+        assert_eq!(bell.0.load(Ordering::Relaxed), 2);
+        assert!(matches!(collector.poll_next(&mut cx), Poll::Ready(None)));
     }
 
     #[test]

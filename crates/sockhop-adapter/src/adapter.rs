@@ -66,6 +66,9 @@ impl<C> Adapter<C> {
     #[must_use]
     pub fn new(namespace: NamespaceName, limits: RoomLimits, cluster: Arc<Cluster>) -> Self {
         let interest = Interest::new(Arc::clone(&cluster), namespace.as_str());
+        if let Some(foreign) = cluster.foreign() {
+            foreign.enter(namespace.as_str());
+        }
         Self {
             namespace,
             rooms: Rooms::new(limits, Arc::clone(cluster.stats())).with_interest(interest),
@@ -265,6 +268,14 @@ fn finish(packet: Encoded, options: &BroadcastOptions) -> Encoded {
     match options.compress {
         true => packet,
         false => packet.without_compression(),
+    }
+}
+
+impl<C> Drop for Adapter<C> {
+    fn drop(&mut self) {
+        if let Some(foreign) = self.cluster.foreign() {
+            foreign.exit(self.namespace.as_str());
+        }
     }
 }
 

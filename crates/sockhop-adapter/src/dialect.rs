@@ -137,6 +137,11 @@ impl DialectStats {
         self.ignored(reason).add(1);
     }
 
+    /// Counts one more message for which the dialect has no words.
+    pub fn count_unsupported(&self) {
+        self.unsupported.add(1);
+    }
+
     fn count_published(&self, published: Result<(), BusError>) -> Result<(), BusError> {
         match published {
             Ok(()) => self.published.add(1),
@@ -212,5 +217,21 @@ fn event_of(packet: Packet) -> Result<(Text, Payload), Ignored> {
         | Content::Disconnect
         | Content::Ack { .. }
         | Content::ConnectError => Err(Ignored::Malformed),
+    }
+}
+
+/// Whether a room may be that of one socket: the ids of all servers in use are 20 characters of
+/// base64url, or 32 of hexadecimal.
+#[must_use]
+pub fn may_be_id(room: &str) -> bool {
+    match room.len() {
+        20 => room
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),
+        32 => room.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        // A socket of protocol 4 in a namespace: `/chat#<id>`.
+        _ => room.split_once('#').is_some_and(|(namespace, id)| {
+            namespace.starts_with('/') && !id.contains('#') && may_be_id(id)
+        }),
     }
 }

@@ -61,6 +61,16 @@ pub struct ForeignAcks {
 /// answered later is a [`Wait`] that ends by itself after the timeout. By default nobody else is
 /// there.
 pub trait Foreign: fmt::Debug + Send + Sync + 'static {
+    /// A namespace begins here.
+    fn enter(&self, namespace: &str) {
+        let _ = namespace;
+    }
+
+    /// A namespace ends here.
+    fn exit(&self, namespace: &str) {
+        let _ = namespace;
+    }
+
     /// A broadcast.
     ///
     /// # Errors

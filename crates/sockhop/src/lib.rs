@@ -15,6 +15,7 @@
 mod ack;
 mod cluster;
 mod connection;
+mod dialects;
 mod error;
 mod extras;
 mod handler;
@@ -30,6 +31,7 @@ mod socket;
 pub use ack::{Ack, BroadcastAcks};
 pub use cluster::Joined;
 pub use connection::{Connection, Connections, Control};
+pub use dialects::DialectConfig;
 pub use error::{AckError, DisconnectReason, EmitError};
 pub use handler::{Event, HandlerError, Outcome};
 pub use namespace::Namespace;

@@ -13,8 +13,8 @@ use prometheus::Registry;
 use serde::Serialize;
 use socketio_proto::{ClientConfig, Limits, NamespaceName, Parser, Value};
 use sockhop_adapter::{
-    Adapter, Bus, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Identity, LonelyBus, Member,
-    NodeId, RoomLimits, Stats,
+    Adapter, Bus, Channels, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Identity,
+    LonelyBus, Member, NodeId, RoomLimits, Stats,
 };
 use sockhop_engine::{
     EngineConfig, EngineParts, EngineService, Handshake, Metrics as EngineMetrics, Tasks,
@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 
 use crate::cluster::drive;
 use crate::connection::{Connections, Control};
+use crate::dialects::{self, DialectConfig, Dialects};
 use crate::error::EmitError;
 use crate::handler::{HandlerError, panic_message};
 use crate::metrics::Metrics;
@@ -70,6 +71,7 @@ struct Inner {
     engine_metrics: EngineMetrics,
     tasks: Tasks,
     cluster: Arc<Cluster>,
+    dialects: Option<Arc<Dialects>>,
     /// Whether frames are taken from the bus already, or none will ever come.
     receiving: AtomicBool,
     closing: AtomicBool,
@@ -102,6 +104,8 @@ pub struct ServerBuilder {
     registry: Registry,
     bus: Option<Arc<dyn Bus>>,
     cluster: ClusterConfig,
+    channels: Option<Arc<dyn Channels>>,
+    dialects: DialectConfig,
 }
 
 /// Why a server cannot be built.
@@ -144,6 +148,20 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets where servers of other makes are met, see [`Self::dialects`].
+    #[must_use]
+    pub fn channels(mut self, channels: Arc<dyn Channels>) -> Self {
+        self.channels = Some(channels);
+        self
+    }
+
+    /// Sets which servers of other makes are members of the cluster, too.
+    #[must_use]
+    pub fn dialects(mut self, config: DialectConfig) -> Self {
+        self.dialects = config;
+        self
+    }
+
     /// The server, with the namespace `/` and nothing mounted.
     ///
     /// # Errors
@@ -157,14 +175,23 @@ impl ServerBuilder {
         let tag = NodeTag::new(bus.node().tag());
         let metrics = Metrics::register(&self.registry, &stats)?;
         let now = tokio::time::Instant::now().into_std();
-        let cluster = Cluster::new(bus, self.cluster, identity()?, stats, now);
+        let mut config = self.cluster;
+        if self.channels.is_some() {
+            config.dialects = self.dialects.names();
+        }
+        let cluster = Cluster::new(bus, config, identity()?, stats, now);
+        let dialects = self
+            .channels
+            .map(|channels| Dialects::join(self.dialects, channels, &cluster, &self.registry))
+            .transpose()?;
         let server = Server(Arc::new(Inner {
             config: self.config,
             metrics,
             engine_metrics: EngineMetrics::register(&self.registry)?,
             tasks: Tasks::default(),
             cluster,
-            receiving: AtomicBool::new(lonely),
+            receiving: AtomicBool::new(lonely && dialects.is_none()),
+            dialects,
             closing: AtomicBool::new(false),
             node_tag: tag.unwrap_or_default(),
             namespaces: RwLock::default(),
@@ -365,6 +392,10 @@ impl Server {
         }
         let driver = drive(self.clone());
         self.0.tasks.spawn("bus", driver);
+        if let Some(dialects) = &self.0.dialects {
+            let driver = dialects::drive(self.clone(), Arc::clone(dialects));
+            self.0.tasks.spawn("dialects", driver);
+        }
     }
 
     /// The members of the cluster, this node first; alone, only this one.
@@ -381,6 +412,11 @@ impl Server {
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.0.cluster
+    }
+
+    /// The namespace of this name, if there is one.
+    pub(crate) fn existing(&self, name: &str) -> Option<Namespace> {
+        self.namespaces_now().by_name.get(name).cloned()
     }
 
     pub(crate) fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Control>>> {
@@ -508,66 +544,4 @@ impl fmt::Debug for Server {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::UNIX_EPOCH;
-
-    use super::*;
-
-    fn server() -> Server {
-        let server = Server::builder().build().unwrap();
-        server.dynamic("/on-{demand}", |_| {}).unwrap();
-        server
-    }
-
-    fn enter(server: &Server) -> Namespace {
-        let (parts, ()) = http::Request::new(()).into_parts();
-        let handshake = Handshake::new(&parts, UNIX_EPOCH);
-        let name = NamespaceName::parse("/on-1").unwrap();
-        server
-            .enter_namespace(&name, &Value::Null, &handshake)
-            .unwrap()
-    }
-
-    #[test]
-    fn who_enters_before_the_last_one_frees_the_namespace_keeps_it() {
-        let server = server();
-        let namespace = enter(&server);
-        // The last one has left, but has not come to the table yet.
-        assert!(namespace.remove_user());
-        assert!(enter(&server).is(&namespace));
-        server.free(&namespace);
-        assert_eq!(server.namespaces().len(), 2);
-        server.leave_namespace(&namespace);
-        assert_eq!(server.namespaces().len(), 1);
-    }
-
-    #[test]
-    fn who_is_late_to_free_a_namespace_leaves_its_successor_alone() {
-        let server = server();
-        let first = enter(&server);
-        assert!(first.remove_user());
-        // Somebody else comes, leaves, and frees it; then another one is made.
-        server.leave_namespace(&enter(&server));
-        let second = enter(&server);
-        assert!(!second.is(&first));
-        server.free(&first);
-        assert!(enter(&server).is(&second));
-        assert_eq!(server.namespaces_now().dynamic, 1);
-    }
-
-    #[test]
-    fn names_may_lack_their_slash_and_mean_the_same() {
-        let server = server();
-        assert!(server.of("chat").is(&server.of("/chat")));
-        assert!(server.of("").is(&server.of("/")));
-    }
-
-    #[test]
-    fn a_registry_takes_one_server() {
-        let registry = Registry::new();
-        let first = Server::builder().registry(&registry).build();
-        assert!(first.is_ok());
-        let second = Server::builder().registry(&registry).build();
-        assert!(matches!(second, Err(BuildError::Metrics(_))));
-    }
-}
+mod tests;

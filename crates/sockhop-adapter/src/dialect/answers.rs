@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use socketio_proto::{Args, Value};
 
 use super::DialectLimits;
-use crate::recipient::{RemoteSocketInfo, Room, SocketId, SocketInfo};
+use crate::recipient::{RemoteSocketInfo, Room};
 
 /// What one server, or one client of it, answered.
 #[derive(Clone, Debug)]
@@ -24,31 +24,6 @@ pub enum Answer {
     Asked(u64),
     /// The ack of one client. Servers of Node.js tell only its first argument.
     Ack(Args),
-}
-
-/// A socket of another server.
-#[derive(Clone, Debug)]
-pub struct ForeignSocket {
-    /// Its id.
-    pub id: SocketId,
-    /// The request with which it began.
-    pub handshake: Value,
-    /// What its user attached to it.
-    pub data: Value,
-}
-
-impl SocketInfo for ForeignSocket {
-    fn id(&self) -> &SocketId {
-        &self.id
-    }
-
-    fn handshake(&self) -> Value {
-        self.handshake.clone()
-    }
-
-    fn data(&self) -> Value {
-        self.data.clone()
-    }
 }
 
 /// The questions of this node that wait for answers.

@@ -16,7 +16,7 @@ use socketio_proto::{Payload, Value};
 
 use super::answers::{Answer, Question, Questions};
 use super::value::{BinaryAs, object, to_json};
-use super::{DialectLimits, DialectStats, ForeignEvent, OWN_PREFIX};
+use super::{DialectLimits, DialectStats, ForeignEvent, OWN_PREFIX, may_be_id};
 use crate::bus::{BusError, Channels, NodeId};
 use crate::options::BroadcastOptions;
 use crate::recipient::{Room, SocketId};
@@ -331,21 +331,6 @@ impl PythonDialect {
     fn unsupported(&self) -> Result<(), BusError> {
         self.stats.unsupported.add(1);
         Ok(())
-    }
-}
-
-/// Whether a room may be that of one socket: the ids of all servers in use are 20 characters of
-/// base64url, or 32 of hexadecimal.
-fn may_be_id(room: &str) -> bool {
-    match room.len() {
-        20 => room
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'),
-        32 => room.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        // A socket of protocol 4 in a namespace: `/chat#<id>`.
-        _ => room.split_once('#').is_some_and(|(namespace, id)| {
-            namespace.starts_with('/') && !id.contains('#') && may_be_id(id)
-        }),
     }
 }
 

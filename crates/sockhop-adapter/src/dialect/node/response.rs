@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use socketio_proto::{Args, Value};
 
-use crate::dialect::answers::{Answer, ForeignSocket};
+use crate::dialect::answers::Answer;
 use crate::dialect::value::{Fields, list, names, object, texts};
 use crate::dialect::{DialectLimits, Ignored};
+use crate::foreign::SocketSnapshot;
 use crate::recipient::{RemoteSocketInfo, Room};
 
 pub(super) const CLIENT_COUNT: u64 = 8;
@@ -71,7 +72,7 @@ fn read_socket(value: &Value, limits: &DialectLimits) -> Option<RemoteSocketInfo
     Some(RemoteSocketInfo {
         id: id.into(),
         rooms,
-        info: Arc::new(ForeignSocket {
+        info: Arc::new(SocketSnapshot {
             id: id.into(),
             handshake: member("handshake"),
             data: member("data"),
