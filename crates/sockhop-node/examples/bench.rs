@@ -3,12 +3,15 @@
 //! | environment | default | meaning |
 //! |---|---|---|
 //! | `PORT` | 3000 | listens on 0.0.0.0, path `/socket.io/` |
+//! | `REDIS` | unset | `redis://…`: several such processes on one Redis form a cluster |
 //! | `WORKERS` | 1 | worker threads |
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use sockhop::{Ack, Args, Payload, Socket, Value};
-use sockhop_node::{LogFormat, Node, NodeConfig, NodeError, shutdown_signal, telemetry};
+use sockhop_node::{
+    LogFormat, Node, NodeConfig, NodeError, RedisConfig, shutdown_signal, telemetry,
+};
 
 const ALL: &str = "all";
 
@@ -20,8 +23,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .worker_threads(workers.into())
         .enable_all()
         .build()?
-        .block_on(run(port))?;
+        .block_on(run(port, redis()?))?;
     Ok(())
+}
+
+/// Where the cluster meets, if there is one.
+fn redis() -> Result<Option<RedisConfig>, Box<dyn std::error::Error>> {
+    let url = std::env::var("REDIS").unwrap_or_default();
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let url = url.parse().map_err(|error| format!("REDIS: {error}"))?;
+    Ok(Some(RedisConfig::new(url)))
 }
 
 fn number(name: &str, default: u16) -> Result<u16, Box<dyn std::error::Error>> {
@@ -31,10 +44,11 @@ fn number(name: &str, default: u16) -> Result<u16, Box<dyn std::error::Error>> {
     }
 }
 
-async fn run(port: u16) -> Result<(), NodeError> {
+async fn run(port: u16, redis: Option<RedisConfig>) -> Result<(), NodeError> {
     let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let node = Node::new(NodeConfig {
         listen,
+        redis,
         ..NodeConfig::default()
     })?;
     let namespace = node.server().of("/");

@@ -11,6 +11,7 @@
 //! | `UPGRADE_TIMEOUT` | 2000 | ms an unfinished upgrade may live |
 //! | `HEADER_TIMEOUT` | 5000 | ms for a request's head |
 //! | `ALLOW_ORIGIN` | `http://app.example` | the one CORS origin, with credentials |
+//! | `REDIS_URL` | unset | several such processes on one Redis form a cluster |
 //! | `NODE_ID` | `n1` | returned by `whoami` |
 
 use std::error::Error;
@@ -25,7 +26,7 @@ use sockhop::{
     Ack, Args, ConnectError, Cookie, Cors, DisconnectReason, EmitError, EngineConfig, Namespace,
     Origins, Parser, Payload, ServerConfig, Socket, Value,
 };
-use sockhop_node::{LogFormat, Mount, Node, NodeConfig, shutdown_signal, telemetry};
+use sockhop_node::{LogFormat, Mount, Node, NodeConfig, RedisConfig, shutdown_signal, telemetry};
 
 /// How long `ask-me` waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         },
         engine: socketio,
         header_timeout: millis("HEADER_TIMEOUT", 5000)?,
+        redis: redis()?,
         ..NodeConfig::default()
     };
     let mut node = Node::new(config)?;
@@ -91,6 +93,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     server.dynamic_when(is_dynamic, move |namespace| install(namespace, &node_id));
     node.run(shutdown_signal()).await?;
     Ok(())
+}
+
+/// Where the cluster meets, if there is one.
+fn redis() -> Result<Option<RedisConfig>, Box<dyn Error>> {
+    let url: String = var("REDIS_URL", String::new())?;
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let url = url.parse().map_err(|error| format!("REDIS_URL: {error}"))?;
+    Ok(Some(RedisConfig::new(url)))
 }
 
 /// `/dyn-` and digits.

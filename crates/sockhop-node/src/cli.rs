@@ -78,6 +78,16 @@ pub struct Flags {
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
 
+    /// Where Redis is, such as redis://host:6379, which makes this node one of a cluster. Without
+    /// it there are no other nodes.
+    #[arg(long, value_name = "URL", help_heading = "Cluster")]
+    pub redis_url: Option<String>,
+
+    /// What the names of all channels begin with, so that several clusters can share one Redis.
+    /// Default: sockhop.
+    #[arg(long, value_name = "TEXT", help_heading = "Cluster")]
+    pub redis_prefix: Option<String>,
+
     /// Address and port where the other nodes of the cluster reach this one. Default: 127.0.0.1
     /// and a free port.
     #[arg(long, value_name = "ADDR", help_heading = "Cluster")]
@@ -236,6 +246,8 @@ impl Flags {
         let others = [
             ("server.listen", self.listen.as_ref().map(text)),
             ("control.listen", self.control_listen.as_ref().map(text)),
+            ("redis.url", self.redis_url.as_ref().map(text)),
+            ("redis.prefix", self.redis_prefix.as_ref().map(text)),
             ("private.listen", self.private_listen.as_ref().map(text)),
             (
                 "private.advertise",
@@ -392,11 +404,18 @@ mod tests {
             "127.0.0.1:18",
             "--private-advertise",
             "b",
+            "--redis-url",
+            "redis://c:19",
+            "--redis-prefix",
+            "d",
         ]);
         assert_eq!(config.control.map(|control| control.port()), Some(15));
         assert_eq!(config.drain.grace.as_millis(), 16);
         assert_eq!(config.drain.spread.as_millis(), 17);
         assert_eq!(config.private.listen.port(), 18);
         assert_eq!(config.private.advertise.as_deref(), Some("b"));
+        let redis = config.redis.unwrap();
+        assert_eq!(redis.url, "redis://c:19".parse().unwrap());
+        assert_eq!(redis.prefix, "d");
     }
 }

@@ -14,12 +14,14 @@ use sockhop::{
     BuildError, Bus, ClusterConfig, EngineConfig, EngineService, ForwardToken, Parser, Server,
     ServerBuilder, ServerConfig,
 };
+use sockhop_redis::{RedisConfig, RedisError};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::client_files::ClientFiles;
 use crate::control::{Control, ControlSite, Phase, Readiness, watch_cluster, watch_lateness};
 use crate::drain::{DrainConfig, close_sessions};
 use crate::http::{Listener, MountPoint, Mounts, Page, PublicSite, Site, serve};
+use crate::redis::{RedisLink, is_local, redis_place};
 use crate::route::{self, PrivateConfig, PrivateSite, Proof, Router};
 use crate::telemetry::LogFormat;
 
@@ -45,6 +47,8 @@ pub struct NodeConfig {
     pub control: Option<SocketAddr>,
     /// How the nodes of a cluster reach each other.
     pub private: PrivateConfig,
+    /// Where the nodes of a cluster meet. Default: none, and there are no other nodes.
+    pub redis: Option<RedisConfig>,
     /// How the node takes part in its cluster, once it has one. Its address and its token are the
     /// node's to set.
     pub cluster: ClusterConfig,
@@ -69,6 +73,7 @@ impl Default for NodeConfig {
             drain: DrainConfig::default(),
             control: None,
             private: PrivateConfig::default(),
+            redis: None,
             cluster: ClusterConfig::default(),
             log_filter: "info".to_owned(),
             log_format: LogFormat::Text,
@@ -108,6 +113,9 @@ pub enum NodeError {
     /// The other nodes could not be told where this one is.
     #[error("cannot tell where other nodes reach this one: set `private.advertise`")]
     Advertise(#[source] io::Error),
+    /// The way to Redis is not configured as it can be.
+    #[error("cannot use Redis")]
+    Redis(#[from] RedisError),
 }
 
 /// An Engine.IO endpoint besides the first.
@@ -151,18 +159,36 @@ pub struct Node {
     control: Arc<Control>,
     /// None: there are no other nodes.
     private: Option<Private>,
+    /// None: there is no cluster, or it meets elsewhere.
+    redis: Option<RedisLink>,
     mounts: Mounts,
     pages: Vec<Page>,
 }
 
 impl Node {
-    /// A node with one mount and no handlers.
+    /// A node with one mount and no handlers. One of a cluster, that is with
+    /// [`NodeConfig::redis`], must be made within a runtime.
     ///
     /// # Errors
-    /// When the server cannot be built.
+    /// When the server cannot be built, and when the private listener cannot be bound.
     pub fn new(config: NodeConfig) -> Result<Self, NodeError> {
         let registry = Registry::new();
-        Self::build(config, Server::builder(), registry, None)
+        let Some(redis) = &config.redis else {
+            return Self::build(config, Server::builder(), registry, None);
+        };
+        let private = Private::open(&config.private, redis_place(redis).as_deref())?;
+        if private.advertise.ip().is_loopback() && !is_local(redis) {
+            tracing::warn!(
+                "other nodes are told to find this one at {}, which only this machine knows: see \
+                 `private.listen`",
+                private.advertise
+            );
+        }
+        let redis = RedisLink::start(redis.clone(), &registry)?;
+        let builder = Server::builder().bus(Arc::clone(&redis.bus) as Arc<dyn Bus>);
+        let mut node = Self::build(config, builder, registry, Some(private))?;
+        node.redis = Some(redis);
+        Ok(node)
     }
 
     /// A node of the cluster that `bus` leads to. Must be called within a runtime.
@@ -197,6 +223,7 @@ impl Node {
             registry,
             control: Arc::new(control),
             private,
+            redis: None,
             mounts: Mounts::default(),
             pages: Vec::new(),
             config,
@@ -254,6 +281,7 @@ impl Node {
             registry,
             control,
             private,
+            redis,
             mounts,
             pages,
         } = self;
@@ -298,6 +326,9 @@ impl Node {
             () = shutdown => {}
         }
         running.drain(serving).await;
+        if let Some(redis) = redis {
+            redis.close().await;
+        }
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! From what a file says to what a node takes, or to all that is wrong with it.
 
+mod cluster;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -7,12 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sockhop::engine::Cookie;
-use sockhop::{ClusterConfig, Cors, EngineConfig, Origins, ServerConfig};
+use sockhop::{Cors, EngineConfig, Origins, ServerConfig};
 use tracing_subscriber::EnvFilter;
 
 use super::raw::{self, Raw};
 use super::{Fault, Faults};
-use crate::{DrainConfig, NodeConfig, PrivateConfig, Secret};
+use crate::NodeConfig;
 
 /// The longest time: browsers and Node.js cannot set a longer timer, and take it for none.
 const MAX_MS: u64 = i32::MAX as u64;
@@ -70,52 +72,8 @@ impl Checker {
                 .then(|| self.address("control.listen", control))
                 .flatten(),
             private: self.private(&raw.private),
+            redis: self.redis(&raw.redis),
             cluster: self.cluster(&raw.cluster),
-        }
-    }
-
-    fn private(&mut self, private: &raw::Private) -> PrivateConfig {
-        let listen = self.address("private.listen", &private.listen);
-        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-        PrivateConfig {
-            listen: listen.unwrap_or_else(|| PrivateConfig::default().listen),
-            advertise: some(&private.advertise),
-            secret: some(&private.secret).map(Secret::new),
-            max_forwarded: self.any_number("private.max_forwarded", private.max_forwarded),
-            connect_timeout: self.time("private.connect_timeout_ms", private.connect_timeout_ms),
-        }
-    }
-
-    fn cluster(&mut self, cluster: &raw::Cluster) -> ClusterConfig {
-        if cluster.member_timeout_ms <= cluster.heartbeat_ms {
-            let text = "it must be more than `cluster.heartbeat_ms`";
-            self.fault("cluster.member_timeout_ms", text);
-        }
-        ClusterConfig {
-            heartbeat: self.time("cluster.heartbeat_ms", cluster.heartbeat_ms),
-            member_timeout: self.time("cluster.member_timeout_ms", cluster.member_timeout_ms),
-            request_timeout: self.time("cluster.request_timeout_ms", cluster.request_timeout_ms),
-            max_members: self.at_least_one("cluster.max_members", cluster.max_members),
-            max_requests: self.any_number("cluster.max_requests", cluster.max_requests),
-            max_served: self.any_number("cluster.max_served", cluster.max_served),
-            max_topics_per_broadcast: self.at_least_one(
-                "cluster.max_topics_per_broadcast",
-                cluster.max_topics_per_broadcast,
-            ),
-            ..ClusterConfig::default()
-        }
-    }
-
-    fn drain(&mut self, drain: &raw::Drain) -> DrainConfig {
-        let (grace, spread) = (drain.grace_ms, drain.spread_ms);
-        if grace.saturating_add(spread) >= drain.deadline_ms {
-            let text = format!("{} leaves no time after the others", drain.deadline_ms);
-            self.fault("drain.deadline_ms", text);
-        }
-        DrainConfig {
-            grace: self.time_or_none("drain.grace_ms", grace),
-            spread: self.time_or_none("drain.spread_ms", spread),
-            deadline: self.time("drain.deadline_ms", drain.deadline_ms),
         }
     }
 

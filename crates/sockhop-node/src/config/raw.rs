@@ -1,13 +1,17 @@
 //! The configuration as a file writes it: sections of keys with plain values.
 
+mod cluster;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sockhop::Origins;
 use sockhop::engine::Cookie;
-use sockhop::{ClusterConfig, Origins};
 
 use crate::telemetry::LogFormat;
-use crate::{NodeConfig, PrivateConfig};
+
+use crate::NodeConfig;
+pub(super) use cluster::{Cluster, Control, Drain, Private, Redis};
 
 /// All sections. Deserialising wants every key: what nobody set is filled in from [`Raw::default`]
 /// before, so that the defaults are those of [`NodeConfig`] and of nothing else.
@@ -26,6 +30,7 @@ pub(super) struct Raw {
     pub(super) control: Control,
     pub(super) drain: Drain,
     pub(super) private: Private,
+    pub(super) redis: Redis,
     pub(super) cluster: Cluster,
 }
 
@@ -107,45 +112,6 @@ pub(super) struct Runtime {
     pub(super) workers: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Control {
-    /// Empty: none.
-    pub(super) listen: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Drain {
-    pub(super) grace_ms: u64,
-    pub(super) spread_ms: u64,
-    pub(super) deadline_ms: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Private {
-    pub(super) listen: String,
-    /// Empty: as `listen`.
-    pub(super) advertise: String,
-    /// Empty: none.
-    pub(super) secret: String,
-    pub(super) max_forwarded: u64,
-    pub(super) connect_timeout_ms: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Cluster {
-    pub(super) heartbeat_ms: u64,
-    pub(super) member_timeout_ms: u64,
-    pub(super) request_timeout_ms: u64,
-    pub(super) max_members: u64,
-    pub(super) max_requests: u64,
-    pub(super) max_served: u64,
-    pub(super) max_topics_per_broadcast: u64,
-}
-
 impl Default for Raw {
     fn default() -> Self {
         Self::from(&NodeConfig::default())
@@ -195,12 +161,9 @@ impl From<&NodeConfig> for Raw {
             control: Control {
                 listen: or_empty(config.control.as_ref()),
             },
-            drain: Drain {
-                grace_ms: millis(config.drain.grace),
-                spread_ms: millis(config.drain.spread),
-                deadline_ms: millis(config.drain.deadline),
-            },
+            drain: Drain::from(&config.drain),
             private: Private::from(&config.private),
+            redis: Redis::from(config.redis.as_ref()),
             cluster: Cluster::from(&config.cluster),
         }
     }
@@ -217,33 +180,6 @@ impl From<Option<&Cookie>> for CookieSection {
             same_site: cookie.same_site,
             http_only: cookie.http_only,
             secure: cookie.secure,
-        }
-    }
-}
-
-impl From<&PrivateConfig> for Private {
-    fn from(config: &PrivateConfig) -> Self {
-        let secret = config.secret.as_ref();
-        Self {
-            listen: config.listen.to_string(),
-            advertise: or_empty(config.advertise.as_ref()),
-            secret: secret.map_or_else(String::new, |secret| secret.expose().to_owned()),
-            max_forwarded: count(config.max_forwarded),
-            connect_timeout_ms: millis(config.connect_timeout),
-        }
-    }
-}
-
-impl From<&ClusterConfig> for Cluster {
-    fn from(config: &ClusterConfig) -> Self {
-        Self {
-            heartbeat_ms: millis(config.heartbeat),
-            member_timeout_ms: millis(config.member_timeout),
-            request_timeout_ms: millis(config.request_timeout),
-            max_members: count(config.max_members),
-            max_requests: count(config.max_requests),
-            max_served: count(config.max_served),
-            max_topics_per_broadcast: count(config.max_topics_per_broadcast),
         }
     }
 }

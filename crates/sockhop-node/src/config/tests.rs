@@ -210,12 +210,17 @@ fn the_heartbeat_fits_into_one_timer_of_the_clients() {
 
 #[test]
 fn times_that_depend_on_each_other_are_checked_together() {
-    let text = "[drain]\ngrace_ms = 20000\nspread_ms = 5000\n[cluster]\nheartbeat_ms = 8000";
+    let text = "[drain]\ngrace_ms = 20000\nspread_ms = 5000\n[cluster]\nheartbeat_ms = 8000\n\
+                [redis]\nurl = \"http://a\"\ncanary_interval_ms = 1500\ntls_key_file = \"k\"";
     let faults = faults_of("times", text, &[]);
     assert_eq!(
         faults,
         [
             "drain.deadline_ms: 25000 leaves no time after the others",
+            "redis.url: the scheme is none of redis, rediss, unix, redis+sentinel, \
+             rediss+sentinel, redis+cluster, rediss+cluster",
+            "redis.canary_timeout_ms: it must be more than `redis.canary_interval_ms`",
+            "redis.tls_key_file: it goes together with `redis.tls_cert_file`",
             "cluster.member_timeout_ms: it must be more than `cluster.heartbeat_ms`",
         ]
     );
@@ -223,7 +228,13 @@ fn times_that_depend_on_each_other_are_checked_together() {
 
 #[test]
 fn a_secret_is_not_printed_with_the_configuration() {
-    let config = load_all("secret", "[private]\nsecret = \"hush\"", &[], Vec::new()).unwrap();
+    let config = load_all(
+        "secret",
+        "[private]\nsecret = \"hush\"\n[redis]\nurl = \"redis://u:hush@a\"",
+        &[],
+        Vec::new(),
+    )
+    .unwrap();
     let secret = config.private.secret.as_ref().unwrap();
     assert_eq!(secret.expose(), "hush");
     assert!(!format!("{config:?}").contains("hush"));
