@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use sockhop::engine::{Context, Handler, Opened, SessionHandler};
 use sockhop::engineio::{CloseReason, Encoded, Message, SessionConfig};
 use sockhop::{
-    Ack, Args, ConnectError, Cookie, Cors, DisconnectReason, EmitError, EngineConfig, Namespace,
-    Origins, Parser, Payload, ServerConfig, Socket, Value,
+    Ack, Args, ConnectError, Cookie, Cors, DialectConfig, DisconnectReason, EmitError,
+    EngineConfig, Namespace, NodeDialectConfig, Origins, Parser, Payload, PythonDialectConfig,
+    ServerConfig, Socket, Value,
 };
 use sockhop_node::{LogFormat, Mount, Node, NodeConfig, RedisConfig, shutdown_signal, telemetry};
 
@@ -74,6 +75,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         engine: socketio,
         header_timeout: millis("HEADER_TIMEOUT", 5000)?,
         redis: redis()?,
+        dialects: DialectConfig {
+            node: Some(NodeDialectConfig::default()),
+            python: Some(PythonDialectConfig::default()),
+        },
         ..NodeConfig::default()
     };
     let mut node = Node::new(config)?;
@@ -177,7 +182,7 @@ fn install_rooms(namespace: &Namespace) {
         .on_with_ack(
             "join",
             |socket: Socket, room: String, ack: Ack| async move {
-                socket.join(room);
+                socket.join(room).await;
                 ack.send("ok")
             },
         )

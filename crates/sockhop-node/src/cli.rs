@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use ::config::Value;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, DEFAULT_CONFIG, Faults, Flag};
+use crate::config::{self, DEFAULT_CONFIG, Dialect, Faults, Flag};
 use crate::node::NodeConfig;
 use crate::telemetry::LogFormat;
 
@@ -87,6 +87,11 @@ pub struct Flags {
     /// Default: sockhop.
     #[arg(long, value_name = "TEXT", help_heading = "Cluster")]
     pub redis_prefix: Option<String>,
+
+    /// Servers of another make on the same Redis that are members of the cluster too; repeat it
+    /// for both. Default: none.
+    #[arg(long, value_enum, help_heading = "Cluster")]
+    pub dialect: Vec<Dialect>,
 
     /// Address and port where the other nodes of the cluster reach this one. Default: 127.0.0.1
     /// and a free port.
@@ -269,9 +274,16 @@ impl Flags {
                 "cors.origins",
                 (!self.cors_origin.is_empty()).then(|| self.cors_origin.clone().into()),
             ),
+            ("cluster.dialects", self.dialects()),
         ];
         let all = numbers.into_iter().chain(others);
         all.filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    fn dialects(&self) -> Option<Value> {
+        let given = self.dialect.iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<String> = given.map(|value| value.get_name().to_owned()).collect();
+        (!names.is_empty()).then(|| names.into())
     }
 }
 
@@ -408,12 +420,17 @@ mod tests {
             "redis://c:19",
             "--redis-prefix",
             "d",
+            "--dialect",
+            "python",
+            "--dialect",
+            "node",
         ]);
         assert_eq!(config.control.map(|control| control.port()), Some(15));
         assert_eq!(config.drain.grace.as_millis(), 16);
         assert_eq!(config.drain.spread.as_millis(), 17);
         assert_eq!(config.private.listen.port(), 18);
         assert_eq!(config.private.advertise.as_deref(), Some("b"));
+        assert_eq!(config.dialects.names(), ["node", "python"]);
         let redis = config.redis.unwrap();
         assert_eq!(redis.url, "redis://c:19".parse().unwrap());
         assert_eq!(redis.prefix, "d");

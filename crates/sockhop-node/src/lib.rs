@@ -29,7 +29,7 @@ mod route;
 mod shutdown;
 pub mod telemetry;
 
-pub use self::config::{DEFAULT_CONFIG, Fault, Faults};
+pub use self::config::{DEFAULT_CONFIG, Dialect, Fault, Faults};
 pub use cli::{Cli, Command, Flags};
 pub use drain::DrainConfig;
 pub use http::Page;

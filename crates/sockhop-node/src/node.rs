@@ -11,8 +11,8 @@ use std::time::Duration;
 use prometheus::Registry;
 use sockhop::engine::{EngineParts, Handler};
 use sockhop::{
-    BuildError, Bus, ClusterConfig, EngineConfig, EngineService, ForwardToken, Parser, Server,
-    ServerBuilder, ServerConfig,
+    BuildError, Bus, Channels, ClusterConfig, DialectConfig, EngineConfig, EngineService,
+    ForwardToken, Parser, Server, ServerBuilder, ServerConfig,
 };
 use sockhop_redis::{RedisConfig, RedisError};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -52,6 +52,8 @@ pub struct NodeConfig {
     /// How the node takes part in its cluster, once it has one. Its address and its token are the
     /// node's to set.
     pub cluster: ClusterConfig,
+    /// Which servers of other makes on the same Redis are members of the cluster too.
+    pub dialects: DialectConfig,
     /// What is logged. It and the next two are of the process, for whoever starts the node.
     /// Default `info`.
     pub log_filter: String,
@@ -75,6 +77,7 @@ impl Default for NodeConfig {
             private: PrivateConfig::default(),
             redis: None,
             cluster: ClusterConfig::default(),
+            dialects: DialectConfig::default(),
             log_filter: "info".to_owned(),
             log_format: LogFormat::Text,
             workers: None,
@@ -185,7 +188,10 @@ impl Node {
             );
         }
         let redis = RedisLink::start(redis.clone(), &registry)?;
-        let builder = Server::builder().bus(Arc::clone(&redis.bus) as Arc<dyn Bus>);
+        let builder = Server::builder()
+            .bus(Arc::clone(&redis.bus) as Arc<dyn Bus>)
+            .channels(Arc::clone(&redis.bus) as Arc<dyn Channels>)
+            .dialects(config.dialects.clone());
         let mut node = Self::build(config, builder, registry, Some(private))?;
         node.redis = Some(redis);
         Ok(node)

@@ -74,6 +74,7 @@ impl Checker {
             private: self.private(&raw.private),
             redis: self.redis(&raw.redis),
             cluster: self.cluster(&raw.cluster),
+            dialects: self.dialects(&raw.cluster),
         }
     }
 

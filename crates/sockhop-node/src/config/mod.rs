@@ -13,6 +13,7 @@ use ::config::{Config, ConfigError, Environment, File, FileFormat, Map, Source, 
 use serde_json::Value;
 
 use crate::NodeConfig;
+pub use raw::Dialect;
 use raw::Raw;
 
 /// A complete file with every key, what it means, and its default as its value.

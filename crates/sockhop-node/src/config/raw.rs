@@ -11,6 +11,7 @@ use sockhop::engine::Cookie;
 use crate::telemetry::LogFormat;
 
 use crate::NodeConfig;
+pub use cluster::Dialect;
 pub(super) use cluster::{Cluster, Control, Drain, Private, Redis};
 
 /// All sections. Deserialising wants every key: what nobody set is filled in from [`Raw::default`]
@@ -164,7 +165,7 @@ impl From<&NodeConfig> for Raw {
             drain: Drain::from(&config.drain),
             private: Private::from(&config.private),
             redis: Redis::from(config.redis.as_ref()),
-            cluster: Cluster::from(&config.cluster),
+            cluster: Cluster::from(config),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use sockhop::ClusterConfig;
+use sockhop::{ClusterConfig, DialectConfig, NodeDialectConfig, PythonDialectConfig};
 use sockhop_redis::{RedisConfig, RedisUrl, Secret as RedisSecret};
 
 use super::{Checker, raw};
-use crate::{DrainConfig, PrivateConfig, Secret};
+use crate::{Dialect, DrainConfig, PrivateConfig, Secret};
 
 /// The text, unless it is empty.
 fn some(text: &str) -> Option<String> {
@@ -55,6 +55,30 @@ impl Checker {
                 cluster.max_topics_per_broadcast,
             ),
             ..ClusterConfig::default()
+        }
+    }
+
+    pub(super) fn dialects(&mut self, cluster: &raw::Cluster) -> DialectConfig {
+        for (key, text) in [
+            ("cluster.node_key", &cluster.node_key),
+            ("cluster.python_channel", &cluster.python_channel),
+        ] {
+            if text.is_empty() {
+                self.fault(key, "it must not be empty");
+            }
+        }
+        let on = |dialect| cluster.dialects.contains(&dialect);
+        DialectConfig {
+            node: on(Dialect::Node).then(|| NodeDialectConfig {
+                key: cluster.node_key.clone(),
+                specific_responses: cluster.node_specific_responses,
+                ..NodeDialectConfig::default()
+            }),
+            python: on(Dialect::Python).then(|| PythonDialectConfig {
+                channel: cluster.python_channel.clone(),
+                single_values: cluster.python_single_values,
+                ..PythonDialectConfig::default()
+            }),
         }
     }
 

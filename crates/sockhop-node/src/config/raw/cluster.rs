@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use sockhop::ClusterConfig;
 use sockhop_redis::{RedisConfig, RedisUrl};
 
 use super::{count, millis, or_empty};
-use crate::{DrainConfig, PrivateConfig};
+use crate::{DrainConfig, NodeConfig, PrivateConfig};
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +46,21 @@ pub(in crate::config) struct Cluster {
     pub(in crate::config) max_requests: u64,
     pub(in crate::config) max_served: u64,
     pub(in crate::config) max_topics_per_broadcast: u64,
+    pub(in crate::config) dialects: Vec<Dialect>,
+    pub(in crate::config) node_key: String,
+    pub(in crate::config) node_specific_responses: bool,
+    pub(in crate::config) python_channel: String,
+    pub(in crate::config) python_single_values: bool,
+}
+
+/// Servers of another make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// Node.js with `@socket.io/redis-adapter`.
+    Node,
+    /// Python with a `RedisManager`.
+    Python,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -99,16 +114,31 @@ impl From<&PrivateConfig> for Private {
     }
 }
 
-impl From<&ClusterConfig> for Cluster {
-    fn from(config: &ClusterConfig) -> Self {
+impl From<&NodeConfig> for Cluster {
+    fn from(config: &NodeConfig) -> Self {
+        let NodeConfig {
+            cluster, dialects, ..
+        } = config;
+        let is_on = [
+            (Dialect::Node, dialects.node.is_some()),
+            (Dialect::Python, dialects.python.is_some()),
+        ];
+        let on = is_on.into_iter().filter(|(_, is_on)| *is_on);
+        let node = dialects.node.clone().unwrap_or_default();
+        let python = dialects.python.clone().unwrap_or_default();
         Self {
-            heartbeat_ms: millis(config.heartbeat),
-            member_timeout_ms: millis(config.member_timeout),
-            request_timeout_ms: millis(config.request_timeout),
-            max_members: count(config.max_members),
-            max_requests: count(config.max_requests),
-            max_served: count(config.max_served),
-            max_topics_per_broadcast: count(config.max_topics_per_broadcast),
+            heartbeat_ms: millis(cluster.heartbeat),
+            member_timeout_ms: millis(cluster.member_timeout),
+            request_timeout_ms: millis(cluster.request_timeout),
+            max_members: count(cluster.max_members),
+            max_requests: count(cluster.max_requests),
+            max_served: count(cluster.max_served),
+            max_topics_per_broadcast: count(cluster.max_topics_per_broadcast),
+            dialects: on.map(|(dialect, _)| dialect).collect(),
+            node_key: node.key,
+            node_specific_responses: node.specific_responses,
+            python_channel: python.channel,
+            python_single_values: python.single_values,
         }
     }
 }
