@@ -3,6 +3,8 @@
 
 mod clock;
 mod redis;
+mod redis_groups;
 
 pub use clock::Clock;
 pub use redis::{RedisReply, RedisServer};
+pub use redis_groups::{RedisCluster, RedisSentinel};

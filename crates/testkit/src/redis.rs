@@ -145,6 +145,13 @@ impl RedisServer {
         self.folder.join("redis.sock")
     }
 
+    /// The value of one of the options that it was started with.
+    pub(crate) fn option(&self, name: &str) -> &str {
+        let position = self.options.iter().position(|option| option == name);
+        let value = position.and_then(|position| self.options.get(position + 1));
+        value.expect("an option of the start")
+    }
+
     /// Its folder, which goes with it.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -157,13 +164,21 @@ impl RedisServer {
         fs::read_to_string(self.folder.join("redis.log")).unwrap_or_default()
     }
 
-    /// Sends one command on a connection of its own, past every password and port.
+    /// Sends one command on a connection of its own, past every password and port. A server that
+    /// changes its role closes all connections, so it is tried again for a while.
     ///
     /// # Panics
     /// The server is not there.
     #[must_use]
     pub fn ask(&self, words: &[&str]) -> RedisReply {
-        self.try_ask(words).expect("the server answers")
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            match self.try_ask(words) {
+                Ok(reply) => return reply,
+                Err(error) => assert!(Instant::now() < deadline, "{words:?}: {error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Sends one command that must succeed.
@@ -245,7 +260,14 @@ impl RedisServer {
             .arg(self.socket())
             .args(["--logfile", "redis.log", "--daemonize", "no"]);
         if !self.sentinel {
-            command.args(["--save", "", "--appendonly", "no"]);
+            command.args([
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--repl-diskless-sync-delay",
+                "0",
+            ]);
         }
         let child = command
             .args(&self.options)
@@ -296,7 +318,7 @@ fn new_folder() -> PathBuf {
 }
 
 /// A port that nobody has at this moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound address").port()
 }
