@@ -29,6 +29,10 @@ pub struct RedisConfig {
     /// Default: `sockhop`. With braces, as in `{sockhop}`, all channels of a Redis Cluster are on one
     /// shard, which keeps their order.
     pub prefix: String,
+    /// In a Redis Cluster: whether our channels are spread over the shards, which needs Redis 7.
+    /// Otherwise every message goes to every server of the cluster. All nodes must agree.
+    /// Default: true.
+    pub cluster_sharded: bool,
     /// Bytes of one frame. A server cuts off subscribers for whom more than 8 MiB wait for a minute
     /// or 32 MiB at any time, so frames stay well below. Default: 4 MiB.
     pub max_frame_bytes: usize,
@@ -76,6 +80,7 @@ impl RedisConfig {
             tls_cert_file: None,
             tls_key_file: None,
             prefix: "sockhop".to_owned(),
+            cluster_sharded: true,
             max_frame_bytes: 4 << 20,
             publish_queue_bytes: 32 << 20,
             incoming_queue_bytes: 64 << 20,

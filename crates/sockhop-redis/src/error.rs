@@ -40,6 +40,8 @@ pub(crate) enum ConnectError {
     Refused(String),
     #[error("no sentinel knows a master of this name")]
     NoMaster,
+    #[error("no server knows a cluster with slots")]
+    NoCluster,
     #[error("the server is not the master")]
     NotMaster,
 }

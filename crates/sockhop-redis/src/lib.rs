@@ -7,13 +7,15 @@
 //!
 //! Inside: `link` keeps one server's two connections, `publisher` and `subscriber` are what runs on
 //! them, `outgoing`, `subscriptions` and `inbox` are the three queues between them and everybody
-//! else, `connect`, `tls` and `target` make connections.
+//! else, `connect`, `tls` and `target` make connections; `routes`, `slots` and `cluster` choose among the
+//! links of a Redis Cluster.
 //!
 //! # Locks
-//! Each of the queues has one lock, taken alone and never across an `await`.
+//! The table of routes, then one of the queues of a link; never across an `await`.
 
 mod backoff;
 pub mod bus;
+mod cluster;
 pub mod config;
 mod connect;
 mod error;
@@ -24,7 +26,9 @@ mod outgoing;
 mod pipe;
 mod publisher;
 pub mod resp;
+mod routes;
 mod shared;
+mod slots;
 mod subscriber;
 mod subscriptions;
 mod target;

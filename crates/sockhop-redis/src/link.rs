@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::{Backoff, random};
 use crate::connect::Stream;
 use crate::error::{ConnectError, Fault};
+use crate::metrics::Dropped;
 use crate::outgoing::Outgoing;
 use crate::resp::Kind;
 use crate::shared::Shared;
@@ -91,14 +92,14 @@ impl fmt::Debug for Link {
 impl Drop for Link {
     fn drop(&mut self) {
         if !self.state().is_up() {
-            self.shared.count_down_links(-1);
+            self.shared.link_went_up();
         }
     }
 }
 
 impl Link {
     pub(crate) fn new(shared: &Arc<Shared>, target: Target, canary: Canary) -> Arc<Self> {
-        shared.count_down_links(1);
+        shared.link_went_down();
         let mut subscriptions = Subscriptions::default();
         subscriptions.subscribe(canary.kind, &canary.channel);
         let status = Status {
@@ -142,13 +143,6 @@ impl Link {
         self.status.borrow().state
     }
 
-    /// Waits until the node hears itself over this link, or until it does not.
-    pub(crate) async fn reached(&self, up: bool) {
-        let mut status = self.status.subscribe();
-        // The sender is ours, so it is not gone.
-        let _ = status.wait_for(|status| status.state.is_up() == up).await;
-    }
-
     pub(crate) fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
         let subscriptions = self.subscriptions.lock();
         subscriptions.unwrap_or_else(PoisonError::into_inner)
@@ -162,6 +156,29 @@ impl Link {
 
     pub(crate) fn unsubscribe(&self, kind: Kind, name: &str) {
         if self.subscriptions().unsubscribe(kind, name) {
+            self.changes.notify_one();
+        }
+    }
+
+    /// Takes out what another link is to carry, with its counts.
+    pub(crate) fn take_subscriptions(
+        &self,
+        leaves: impl FnMut(Kind, &str) -> bool,
+    ) -> Vec<(Kind, Arc<str>, usize)> {
+        let Canary { kind, channel } = &self.canary;
+        let mut leaves = leaves;
+        let taken = self
+            .subscriptions()
+            .take(|of, name| (of, name) != (*kind, channel) && leaves(of, name));
+        if !taken.is_empty() {
+            self.changes.notify_one();
+        }
+        taken
+    }
+
+    /// Tries again what the server ended or refused.
+    pub(crate) fn retry_lost(&self) {
+        if self.subscriptions().retry_lost() {
             self.changes.notify_one();
         }
     }
@@ -196,7 +213,7 @@ impl Link {
         });
         if went_up {
             tracing::info!(server = %self.target, "the bus is up");
-            self.shared.count_down_links(-1);
+            self.shared.link_went_up();
         }
     }
 
@@ -211,7 +228,7 @@ impl Link {
         });
         if went_down {
             tracing::warn!(server = %self.target, reason = %why, "the bus is down");
-            self.shared.count_down_links(1);
+            self.shared.link_went_down();
         }
     }
 
@@ -259,6 +276,8 @@ impl Link {
                     if matches!(fault, Fault::Stopped) {
                         break;
                     }
+                    // In a Redis Cluster another server may have taken its place.
+                    self.shared.something_moved();
                     self.shared.metrics.disconnect(role.name(), fault.reason());
                     tracing::info!(
                         server = %self.target, connection = role.name(), reason = %fault,
@@ -281,7 +300,11 @@ impl Link {
             self.give_up_what_waited_too_long();
         }
         match role {
-            Role::Publish => self.flushed.cancel(),
+            Role::Publish => {
+                let lost = self.outgoing.abandon();
+                self.shared.metrics.dropped(Dropped::ConnectionLost, lost);
+                self.flushed.cancel();
+            }
             Role::Subscribe => self.down(&Fault::Stopped),
         }
     }

@@ -15,6 +15,7 @@ pub struct Metrics {
     pub(crate) received_bytes: IntCounter,
     pub(crate) writes: IntCounter,
     pub(crate) subscription_commands: IntCounter,
+    pub(crate) moved: IntCounter,
     pub(crate) subscriptions: IntGauge,
     pub(crate) link_up: IntGauge,
     pub(crate) canary: Histogram,
@@ -73,6 +74,7 @@ impl Metrics {
         registry.register(Box::new(metrics.received_bytes.clone()))?;
         registry.register(Box::new(metrics.writes.clone()))?;
         registry.register(Box::new(metrics.subscription_commands.clone()))?;
+        registry.register(Box::new(metrics.moved.clone()))?;
         registry.register(Box::new(metrics.subscriptions.clone()))?;
         registry.register(Box::new(metrics.link_up.clone()))?;
         registry.register(Box::new(metrics.canary.clone()))?;
@@ -118,6 +120,10 @@ impl Metrics {
             subscription_commands: counter(
                 "sockhop_bus_subscription_commands_total",
                 "Commands that changed subscriptions.",
+            )?,
+            moved: counter(
+                "sockhop_bus_moved_total",
+                "Subscriptions that a Redis Cluster took from a server.",
             )?,
             subscriptions: IntGauge::new(
                 "sockhop_bus_subscriptions",
@@ -211,7 +217,7 @@ mod tests {
         let registry = Registry::new();
         Metrics::register(&registry).unwrap();
         let families = registry.gather();
-        assert_eq!(families.len(), 13);
+        assert_eq!(families.len(), 14);
         assert!(
             families
                 .iter()

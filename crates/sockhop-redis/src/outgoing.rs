@@ -82,7 +82,7 @@ impl Outgoing {
     pub(crate) fn publish(
         &self,
         kind: Kind,
-        channel: &[&[u8]],
+        channel: &[&str],
         payload: &Bytes,
     ) -> Result<(), BusError> {
         let name_bytes: usize = channel.iter().map(|part| part.len()).sum();
@@ -109,8 +109,7 @@ impl Outgoing {
         if !matches!(queue.accepting, Accepting::Yes) {
             return false;
         }
-        let name = channel.as_bytes();
-        queue.put_publish(kind, &[name], name.len(), payload);
+        queue.put_publish(kind, &[channel], channel.len(), payload);
         drop(queue);
         self.wake.notify_one();
         true
@@ -179,11 +178,12 @@ impl Outgoing {
             Accepting::No => {}
             Accepting::Yes | Accepting::Until(_) => return 0,
         }
-        queue.accepting = Accepting::No;
-        queue.segments.clear();
-        queue.tail = BytesMut::new();
-        queue.bytes = 0;
-        published(&std::mem::take(&mut queue.replies))
+        queue.give_up()
+    }
+
+    /// Gives up what is still queued, for good. Says how many messages that were.
+    pub(crate) fn abandon(&self) -> usize {
+        self.lock().give_up()
     }
 
     /// Bytes that wait, with the overhead of each message.
@@ -226,17 +226,25 @@ impl Queue {
         }
     }
 
+    fn give_up(&mut self) -> usize {
+        self.accepting = Accepting::No;
+        self.segments.clear();
+        self.tail = BytesMut::new();
+        self.bytes = 0;
+        published(&std::mem::take(&mut self.replies))
+    }
+
     fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.tail.is_empty()
     }
 
-    fn put_publish(&mut self, kind: Kind, channel: &[&[u8]], name_bytes: usize, payload: &Bytes) {
+    fn put_publish(&mut self, kind: Kind, channel: &[&str], name_bytes: usize, payload: &Bytes) {
         resp::put_header(&mut self.tail, b'*', 3);
         resp::put_bulk(&mut self.tail, verb(kind));
         resp::put_header(&mut self.tail, b'$', name_bytes);
         self.tail.reserve(name_bytes + 2);
         for part in channel {
-            self.tail.put_slice(part);
+            self.tail.put_slice(part.as_bytes());
         }
         self.tail.put_slice(b"\r\n");
         if payload.len() <= COPIED_PAYLOAD_BYTES {
@@ -273,7 +281,7 @@ mod tests {
     }
 
     fn publish(outgoing: &Outgoing, payload: &Bytes) -> Result<(), BusError> {
-        outgoing.publish(Kind::Channel, &[b"a:", b"b"], payload)
+        outgoing.publish(Kind::Channel, &["a:", "b"], payload)
     }
 
     fn wire(batch: &Batch) -> Vec<u8> {

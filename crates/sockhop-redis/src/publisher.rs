@@ -129,6 +129,8 @@ impl Link {
                 }
                 if let Value::Error(line) = value {
                     self.shared.metrics.dropped(Dropped::Refused, 1);
+                    // In a Redis Cluster the most likely reason.
+                    self.shared.something_moved();
                     self.shared.tell_failure(|| {
                         tracing::warn!(server = %self.target, reason = %line, "a message was refused");
                     });

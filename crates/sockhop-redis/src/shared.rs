@@ -3,12 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
-use sockhop_adapter::{ChannelMessage, NodeId};
+use sockhop_adapter::{ChannelMessage, Link as LinkState, NodeId};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -57,8 +58,16 @@ pub(crate) struct Shared {
     /// The whole bus has ended.
     pub(crate) closed: CancellationToken,
     closing: AtomicBool,
-    links_down: AtomicI64,
+    overall: watch::Sender<Overall>,
+    moved: Notify,
     failure_told: Mutex<Option<Instant>>,
+}
+
+/// The links together.
+#[derive(Clone, Copy, Debug)]
+struct Overall {
+    down: usize,
+    state: LinkState,
 }
 
 /// Whom a message is for.
@@ -101,7 +110,13 @@ impl Shared {
             }),
             closed: CancellationToken::new(),
             closing: AtomicBool::new(false),
-            links_down: AtomicI64::new(0),
+            overall: watch::Sender::new(Overall {
+                down: 0,
+                state: LinkState::Down {
+                    since: StdInstant::now(),
+                },
+            }),
+            moved: Notify::new(),
             failure_told: Mutex::new(None),
         }
     }
@@ -162,10 +177,61 @@ impl Shared {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// One link more, or less, is down.
-    pub(crate) fn count_down_links(&self, change: i64) {
-        let down = self.links_down.fetch_add(change, Ordering::AcqRel) + change;
-        self.metrics.link_up.set(i64::from(down == 0));
+    /// One link more is down; also one that is yet to come.
+    pub(crate) fn link_went_down(&self) {
+        self.overall.send_modify(|overall| {
+            overall.down += 1;
+            if overall.state.is_up() {
+                let since = StdInstant::now();
+                overall.state = LinkState::Down { since };
+            }
+            self.metrics.link_up.set(0);
+        });
+    }
+
+    /// One link less is down; also one that was down and is not needed any more.
+    pub(crate) fn link_went_up(&self) {
+        self.overall.send_modify(|overall| {
+            overall.down = overall.down.saturating_sub(1);
+            if overall.down == 0 {
+                overall.state = LinkState::Up;
+                self.metrics.link_up.set(1);
+            }
+        });
+    }
+
+    /// Whether the node hears itself over all links.
+    pub(crate) fn state(&self) -> LinkState {
+        self.overall.borrow().state
+    }
+
+    /// Waits until the node hears itself over all links, or until it does not.
+    pub(crate) async fn reached(&self, up: bool) {
+        let mut overall = self.overall.subscribe();
+        // The sender is ours, so it is not gone.
+        let _ = overall
+            .wait_for(|overall| overall.state.is_up() == up)
+            .await;
+    }
+
+    /// The servers of a cluster are not known yet: a link that is down.
+    pub(crate) fn servers_unknown(&self) {
+        self.link_went_down();
+    }
+
+    /// Now they are.
+    pub(crate) fn servers_known(&self) {
+        self.link_went_up();
+    }
+
+    /// A server said, or it looks as if, another one has taken over.
+    pub(crate) fn something_moved(&self) {
+        self.moved.notify_one();
+    }
+
+    /// Waits for [`Self::something_moved`].
+    pub(crate) async fn moved(&self) {
+        self.moved.notified().await;
     }
 
     /// The gauges of one link have moved by this much.

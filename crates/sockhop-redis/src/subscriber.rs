@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::link::{Canary, Link, restarted};
 use crate::metrics::Dropped;
 use crate::pipe::{Receiver, Sender, split};
-use crate::resp::{self, Limits, Push, Step};
+use crate::resp::{self, Kind, Limits, Push, Step};
 use crate::shared::Origin;
 use crate::subscriptions::Confirmed;
 
@@ -144,16 +144,10 @@ impl Link {
                     subscribed,
                     channel,
                 } => {
-                    let mut subscriptions = self.subscriptions();
-                    match subscriptions.confirm(kind, subscribed, &bytes[channel]) {
-                        Confirmed::Expected => Ok(()),
-                        Confirmed::Unasked => Err(Fault::Moved),
-                    }
+                    self.confirmed_change(kind, subscribed, &bytes[channel]);
+                    Ok(())
                 }
-                Push::Error(line) => {
-                    let line = String::from_utf8_lossy(&bytes[line]).into_owned();
-                    Err(Fault::Refused(line))
-                }
+                Push::Error(line) => self.refused_change(&bytes[line]),
                 Push::Other => Ok(()),
             };
             // What came before a fault was received all the same.
@@ -184,6 +178,39 @@ impl Link {
             // Only a pattern of somebody who names channels in bytes gets here.
             Err(_) => self.shared.metrics.dropped(Dropped::ChannelName, 1),
         }
+    }
+
+    fn confirmed_change(&self, kind: Kind, subscribed: bool, channel: &[u8]) {
+        let mut subscriptions = self.subscriptions();
+        match subscriptions.confirm(kind, subscribed, channel) {
+            Confirmed::Expected => {}
+            Confirmed::Unasked => {
+                subscriptions.lost(kind, channel);
+                drop(subscriptions);
+                self.moved();
+            }
+        }
+    }
+
+    /// A command was refused. For good, unless it was for a slot that is on the move.
+    fn refused_change(&self, line: &[u8]) -> Result<(), Fault> {
+        let on_the_move = is_about_slots(line);
+        if on_the_move && self.subscriptions().refused() {
+            self.moved();
+            return Ok(());
+        }
+        if on_the_move {
+            // The end of a subscription that the server has ended already.
+            return Ok(());
+        }
+        Err(Fault::Refused(String::from_utf8_lossy(line).into_owned()))
+    }
+
+    /// Something that is wanted is not in force any more: that is no better than being deaf.
+    fn moved(&self) {
+        self.down(&Fault::Moved);
+        self.shared.metrics.moved.inc();
+        self.shared.something_moved();
     }
 
     fn follow_confirmations(&self, hearing: &mut Hearing) {
@@ -224,7 +251,7 @@ impl Link {
             self.shared.metrics.round_trip(time);
         }
         hearing.last_heard = now;
-        if hearing.is_complete {
+        if hearing.is_complete && !self.subscriptions().misses_any() {
             self.up();
         }
     }
@@ -248,6 +275,13 @@ impl Link {
         self.observe();
         Ok(())
     }
+}
+
+/// Whether an error says that this server is not, or not now, the one for a slot.
+fn is_about_slots(line: &[u8]) -> bool {
+    [&b"MOVED "[..], b"ASK ", b"TRYAGAIN", b"CLUSTERDOWN"]
+        .iter()
+        .any(|code| line.starts_with(code))
 }
 
 impl Hearing {

@@ -232,6 +232,80 @@ impl Subscriptions {
         Confirmed::Expected
     }
 
+    /// Takes out everything for which `leaves` says so, with its counts.
+    pub(crate) fn take(
+        &mut self,
+        mut leaves: impl FnMut(Kind, &str) -> bool,
+    ) -> Vec<(Kind, Arc<str>, usize)> {
+        let mut taken = Vec::new();
+        for (kind, channels) in &self.channels {
+            for (name, state) in channels {
+                if state.count > 0 && leaves(*kind, name) {
+                    taken.push((*kind, Arc::clone(name), state.count));
+                }
+            }
+        }
+        for (kind, name, count) in &taken {
+            for _ in 0..*count {
+                self.unsubscribe(*kind, name);
+            }
+        }
+        taken
+    }
+
+    /// The server ended a subscription, or refuses it, because another one has its slot now.
+    pub(crate) fn lost(&mut self, kind: Kind, name: &[u8]) {
+        let state = std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| self.channels.get_mut(&kind)?.get_mut(name));
+        if let Some(state) = state {
+            state.subscribed = false;
+        }
+    }
+
+    /// The server refused the command that it owed an answer next, if that was about one channel
+    /// of a shard. Says whether it was.
+    pub(crate) fn refused(&mut self) -> bool {
+        let is_shard = |expected: &Expected| expected.kind == Kind::Shard;
+        if !self.unconfirmed.front().is_some_and(is_shard) {
+            return false;
+        }
+        if let Some(expected) = self.unconfirmed.pop_front() {
+            if expected.subscribed {
+                self.lost(expected.kind, expected.name.as_bytes());
+            }
+            if let Some(generation) = expected.completes {
+                self.confirmed = generation;
+            }
+        }
+        true
+    }
+
+    /// Whether something is wanted that is neither in force nor on its way.
+    pub(crate) fn misses_any(&self) -> bool {
+        let missing = |state: &State| state.count > 0 && !state.subscribed && !state.queued;
+        let shards = self.channels.get(&Kind::Shard);
+        shards.is_some_and(|channels| channels.values().any(missing))
+    }
+
+    /// Tries again what the server ended or refused. Says whether there is any.
+    pub(crate) fn retry_lost(&mut self) -> bool {
+        if !self.connected || !self.misses_any() {
+            return false;
+        }
+        self.generation += 1;
+        for (kind, channels) in &mut self.channels {
+            for (name, state) in channels {
+                if state.count > 0 && !state.subscribed && !state.queued {
+                    state.queued = true;
+                    let entry = (self.generation, *kind, Arc::clone(name));
+                    self.dirty.push_back(entry);
+                }
+            }
+        }
+        true
+    }
+
     /// The wish that was made last.
     pub(crate) fn generation(&self) -> u64 {
         self.generation

@@ -165,3 +165,30 @@ fn a_new_connection_is_complete_only_with_the_last_confirmation() {
     }
     assert_eq!(subscriptions.confirmed(), complete);
 }
+
+#[test]
+fn what_moves_elsewhere_keeps_its_count() {
+    let mut subscriptions = connected();
+    subscriptions.subscribe(Kind::Shard, "a");
+    subscriptions.subscribe(Kind::Shard, "a");
+    subscriptions.subscribe(Kind::Shard, "b");
+    let taken = subscriptions.take(|_, name| name == "a");
+    assert_eq!(taken, [(Kind::Shard, Arc::from("a"), 2)]);
+    assert_eq!(subscriptions.wanted(), 1);
+}
+
+#[test]
+fn what_a_server_refuses_is_missed_until_it_is_tried_again() {
+    let mut subscriptions = connected();
+    subscriptions.subscribe(Kind::Shard, "a");
+    commands(&mut subscriptions);
+    assert!(!subscriptions.misses_any());
+    assert!(subscriptions.refused());
+    assert!(subscriptions.misses_any());
+    assert!(subscriptions.retry_lost());
+    assert_eq!(commands(&mut subscriptions), [["SSUBSCRIBE", "a"]]);
+    subscriptions.confirm(Kind::Shard, true, b"a");
+    assert!(!subscriptions.misses_any() && !subscriptions.retry_lost());
+    subscriptions.lost(Kind::Shard, b"a");
+    assert!(subscriptions.misses_any());
+}

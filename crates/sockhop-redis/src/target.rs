@@ -42,6 +42,18 @@ impl fmt::Display for Target {
 }
 
 impl Target {
+    /// The server, if it is always the same.
+    pub(crate) const fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Fixed(address) => Some(address),
+            Self::Sentinel(_) => None,
+        }
+    }
+
+    pub(crate) fn is_at(&self, server: &Address) -> bool {
+        self.address() == Some(server)
+    }
+
     pub(crate) async fn connect(
         &self,
         connector: &Connector,

@@ -1,5 +1,6 @@
 //! The bus on real Redis servers, which each test starts for itself.
 
 mod faults;
+mod groups;
 mod single;
 mod support;
