@@ -247,10 +247,11 @@ impl Connection {
             auth,
         });
         self.sockets.push(socket.clone());
-        if namespace.handlers().middlewares.is_empty() {
+        let joining = namespace.joining();
+        if joining.is_none() && namespace.handlers().middlewares.is_empty() {
             self.admit(cx, &socket, Ok(()));
         } else {
-            self.ask_middlewares(cx, socket, &namespace);
+            self.ask_middlewares(cx, socket, &namespace, joining);
         }
     }
 
@@ -272,10 +273,19 @@ impl Connection {
 
     /// Runs the chain at once as far as it goes without waiting; the rest is a task that sends
     /// the verdict back.
-    fn ask_middlewares(&mut self, cx: &mut Context<'_>, socket: Socket, namespace: &Namespace) {
+    fn ask_middlewares(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: Socket,
+        namespace: &Namespace,
+        joining: Option<impl Future<Output = ()> + Send + 'static>,
+    ) {
         let asked = socket.clone();
         let handlers = namespace.handlers();
         let chain: MiddlewareFuture = Box::pin(async move {
+            if let Some(joining) = joining {
+                joining.await;
+            }
             for middleware in &handlers.middlewares {
                 middleware(asked.clone()).await?;
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use socketio_proto::{ConnectError, NamespaceName};
 use sockhop_adapter::{Adapter, Room, SocketId};
 
 use crate::ack::{self, Ack};
+use crate::cluster::Joined;
 use crate::connection::Control;
 use crate::error::{AckError, DisconnectReason, EmitError};
 use crate::handler::{self, Event, HandlerError, Handlers, Outcome};
@@ -37,6 +38,8 @@ struct Inner {
     dynamic: bool,
     /// Clients that are in, or on their way in.
     users: AtomicUsize,
+    /// Whether what other nodes emit to the namespace is known to reach this one.
+    hears_others: AtomicBool,
 }
 
 impl Namespace {
@@ -53,6 +56,7 @@ impl Namespace {
             handlers: RwLock::default(),
             dynamic,
             users: AtomicUsize::new(0),
+            hears_others: AtomicBool::new(false),
         }))
     }
 
@@ -283,6 +287,19 @@ impl Namespace {
 
     pub(crate) fn adapter(&self) -> &Arc<Adapter<Control>> {
         &self.0.adapter
+    }
+
+    /// What whoever comes in has to wait for: until then it would miss what other nodes emit to the
+    /// whole namespace. None once somebody has waited.
+    pub(crate) fn joining(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if self.0.hears_others.load(Ordering::Relaxed) {
+            return None;
+        }
+        let inner = Arc::clone(&self.0);
+        Some(async move {
+            Joined::new(inner.server.cluster()).await;
+            inner.hears_others.store(true, Ordering::Relaxed);
+        })
     }
 
     pub(crate) fn handlers(&self) -> Arc<Handlers> {
