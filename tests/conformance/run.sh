@@ -4,7 +4,9 @@
 #   tests/conformance/run.sh [SERVER [SUITE...]]
 #
 # SERVER  the server binary; target/release/examples/contract unless given
-# SUITE   raw, clients, python-v4, python-v5, cross; all of them unless given
+# SUITE   raw, clients, python-v4, python-v5, cross; all of them unless given. Besides, `cluster` is
+#         clients, python-v5 and cross again, against three nodes on one Redis behind a balancer
+#         that sends every request to the next node
 #
 # Installs what is missing (node_modules beside this file, virtual environments in .cache/ of the
 # repository), starts servers on free ports, runs the suites, stops the servers. Full output is in
@@ -33,7 +35,7 @@ wanted() {
 
 for suite in "${suites[@]}"; do
   case $suite in
-    raw | clients | python-v4 | python-v5 | cross) ;;
+    raw | clients | python-v4 | python-v5 | cross | cluster) ;;
     *) die "there is no suite \"$suite\"" ;;
   esac
 done
@@ -61,7 +63,7 @@ trap 'exit 130' INT TERM
 
 # Ports that were free a moment ago, all different.
 mapfile -t ports < <(node -e '
-  const servers = [1, 2, 3].map(() => require("net").createServer());
+  const servers = Array.from({ length: 12 }, () => require("net").createServer());
   Promise.all(servers.map((s) => new Promise((done) => s.listen(0, "127.0.0.1", done)))).then(() =>
     servers.forEach((s) => { console.log(s.address().port); s.close(); }));')
 
@@ -75,7 +77,7 @@ start_server() { # name port VARIABLE=value...
   pid_of[$name]=$!
 }
 
-await_server() { # name port
+await_server() { # name port [page]
   node -e '
     const [url, pid] = process.argv.slice(1);
     const deadline = Date.now() + 15000;
@@ -85,9 +87,9 @@ await_server() { # name port
       if (Date.now() > deadline) process.exit(1);
       setTimeout(attempt, 50);
     });
-    attempt();' "http://127.0.0.1:$2/healthz" "${pid_of[$1]}" && return
+    attempt();' "http://127.0.0.1:$2/${3:-healthz}" "${pid_of[$1]}" && return
   tail -n 20 "$logs/server-$1.log" >&2
-  die "the server \"$1\" does not answer on /healthz"
+  die "the server \"$1\" does not answer on /${3:-healthz}"
 }
 
 export ALLOW_ORIGIN=http://app.example
@@ -107,6 +109,30 @@ await_server main "${ports[0]}"
 await_server heartbeat "${ports[1]}"
 await_server tight "${ports[2]}"
 
+# Three nodes on one Redis behind a balancer at the port of `name`, with further variables.
+start_cluster() { # name port port-of-node-1 port-of-node-2 port-of-node-3 VARIABLE=value...
+  local name=$1 port=$2 nodes=("${@:3:3}") i
+  for i in 0 1 2; do
+    start_server "$name-$((i + 1))" "${nodes[i]}" "REDIS_URL=redis://127.0.0.1:${ports[3]}" \
+      "NODE_ID=n$((i + 1))" "${@:6}"
+  done
+  for i in 0 1 2; do await_server "$name-$((i + 1))" "${nodes[i]}" readyz; done
+  node "$here/round-robin.mjs" "$port" "${nodes[@]}" >"$logs/server-$name.log" 2>&1 &
+  pid_of[$name]=$!
+  await_server "$name" "$port"
+}
+
+start_clusters() {
+  command -v redis-server >/dev/null || die "redis-server is needed for the suite \"cluster\""
+  redis-server --port "${ports[3]}" --bind 127.0.0.1 --save '' --appendonly no \
+    >"$logs/server-redis.log" 2>&1 &
+  pid_of[redis]=$!
+  start_cluster cluster "${ports[@]:4:4}"
+  start_cluster cluster-heartbeat "${ports[@]:8:4}" PING_INTERVAL=300 PING_TIMEOUT=1000
+  export CONTRACT_URL=http://127.0.0.1:${ports[4]}
+  export CONTRACT_HEARTBEAT_URL=http://127.0.0.1:${ports[8]}
+}
+
 # --- suites --------------------------------------------------------------------------------------
 
 total_passed=0
@@ -114,7 +140,7 @@ total_failed=0
 
 # Adds one suite to the sums: name, passed, failed, seconds, log.
 report() {
-  printf '%-10s %5d tests, %5d passed, %3d failed (%d s)\n' "$1" $(($2 + $3)) "$2" "$3" "$4"
+  printf '%-17s %5d tests, %5d passed, %3d failed (%d s)\n' "$1" $(($2 + $3)) "$2" "$3" "$4"
   total_passed=$((total_passed + $2))
   total_failed=$((total_failed + $3))
 }
@@ -141,15 +167,15 @@ run_node() { # name concurrency file...
 
 # pytest in the background; `finish_python` waits for it and reports.
 declare -A python_pid python_begun
-start_python() { # v4 or v5
-  local name=python-$1
+start_python() { # v4 or v5, and what the name begins with
+  local name=${2:-}python-$1
   python_begun[$name]=$SECONDS
   "$cache/venv-$1/bin/python" -B -m pytest -p no:cacheprovider -q -ra --rootdir "$here/python" \
     "$here/python" >"$logs/$name.log" 2>&1 &
   python_pid[$name]=$!
 }
 finish_python() {
-  local name=python-$1 log=$logs/python-$1.log status=0 passed failed
+  local name=${2:-}python-$1 log=$logs/${2:-}python-$1.log status=0 passed failed
   wait "${python_pid[$name]}" || status=$?
   passed=$(count '[0-9]+ passed' "$log")
   failed=$(($(count '[0-9]+ failed' "$log") + $(count '[0-9]+ errors?' "$log")))
@@ -168,6 +194,14 @@ for version in v4 v5; do if wanted "python-$version"; then start_python "$versio
 for version in v4 v5; do if wanted "python-$version"; then finish_python "$version"; fi; done
 if wanted cross; then
   run_node cross 1 "$here/js/cross.test.js"
+fi
+
+if wanted cluster; then
+  start_clusters
+  run_node cluster-clients 3 "$here"/js/client-*.test.js
+  start_python v5 cluster-
+  finish_python v5 cluster-
+  run_node cluster-cross 1 "$here/js/cross.test.js"
 fi
 
 # A server that has died is a failure whatever the tests say.
