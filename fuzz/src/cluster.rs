@@ -44,7 +44,7 @@ pub fn dialect_node(data: &[u8]) {
     let dialect = NodeDialect::new(Default::default(), NodeId::new(1), channels());
     dialect.enter("/");
     let _ = dialect.is_mine(&String::from_utf8_lossy(input.0));
-    let _ = dialect.fetch_sockets("/", &Default::default(), 2);
+    let _ = dialect.fetch_sockets("/", &Default::default());
     let _ = dialect.receive(&message(channel, input.0));
 }
 
