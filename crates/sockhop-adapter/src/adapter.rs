@@ -1,6 +1,7 @@
 //! The rooms of one namespace joined to the bus; the walk of a broadcast.
 
 mod elsewhere;
+mod everywhere;
 mod here;
 
 use std::fmt;
@@ -33,6 +34,8 @@ pub struct Delivery {
     /// Sockets whose session had just ended.
     pub late: usize,
 }
+
+pub use everywhere::{AcksUnderWay, WriteEvent};
 
 /// Why a broadcast did not reach everybody.
 #[derive(Debug, thiserror::Error)]
@@ -150,10 +153,29 @@ impl<C> Adapter<C> {
         C: From<Directive>,
     {
         self.stats().broadcasts.add(1);
-        let excluded = self.rooms.excluded(options);
-        let needed = self.rooms.parsers_needed(options, &excluded);
+        let needed = self.needed(options);
         let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
         let packets = encode_all(needed, &mut encode)?;
+        Ok(self.ask_here(options, id, deadline, &packets))
+    }
+
+    /// The parsers of the sockets here that `options` name.
+    fn needed(&self, options: &BroadcastOptions) -> PerParser<bool> {
+        let excluded = self.rooms.excluded(options);
+        self.rooms.parsers_needed(options, &excluded)
+    }
+
+    /// Sends packets that have `id` inside to the sockets here, and collects their acks.
+    fn ask_here(
+        &self,
+        options: &BroadcastOptions,
+        id: AckId,
+        deadline: Option<Instant>,
+        packets: &PerParser<Option<Encoded>>,
+    ) -> Arc<AckCollector>
+    where
+        C: From<Directive>,
+    {
         let acks = AckCollector::new();
         let mut delivery = Delivery::default();
         for socket in self.rooms.keys(options) {
@@ -176,7 +198,38 @@ impl<C> Adapter<C> {
         }
         acks.seal();
         self.count(delivery);
-        Ok(acks)
+        acks
+    }
+
+    /// Serves the sockets of this node with a broadcast of another one that wants acks, under an
+    /// ack id of this node. `None`: the packet cannot be read.
+    pub(crate) fn receive_with_acks(
+        &self,
+        message: &BusMessage,
+        deadline: Option<Instant>,
+    ) -> Option<Arc<AckCollector>>
+    where
+        C: From<Directive>,
+    {
+        self.stats().received.add(1);
+        let id = self.next_ack_id();
+        let BusMessage {
+            options, packet, ..
+        } = message;
+        let mut write = |parser| {
+            if parser != packet.parser {
+                self.stats().transcoded.add(1);
+            }
+            let packet = packet.with_ack_id(message.namespace(), parser, id)?;
+            Ok::<_, TranscodeError>(finish(packet, options))
+        };
+        match encode_all(self.needed(options), &mut write) {
+            Ok(packets) => Some(self.ask_here(options, id, deadline, &packets)),
+            Err(_) => {
+                self.stats().bad_frames.add(1);
+                None
+            }
+        }
     }
 
     /// Serves the sockets of this node with a broadcast of another one. Whoever calls this has

@@ -32,13 +32,13 @@ pub mod rooms;
 pub mod stats;
 
 pub use ack::{AckCollector, AckResponses, AckSlot};
-pub use adapter::{Adapter, BroadcastError, Delivery};
+pub use adapter::{AcksUnderWay, Adapter, BroadcastError, Delivery, WriteEvent};
 pub use bus::{
     Bus, BusError, ChannelMessage, Channels, Link, LonelyBus, MemoryBus, MemoryHub, NodeId, Wait,
 };
 pub use cluster::{
-    BusMessage, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Host, Identity, Member,
-    MemberEvent, WireError,
+    BusMessage, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Gathered, Gathering, Host,
+    Identity, Member, MemberEvent, Merge, Reply, ServerEvent, WireError,
 };
 pub use foreign::{Foreign, ForeignAcks, ForeignAnswer, SocketSnapshot, Target, WritePacket};
 pub use options::BroadcastOptions;

@@ -56,6 +56,19 @@ pub struct Stats {
     pub own: Counter,
     /// Messages received that nobody can read.
     pub bad_frames: Counter,
+    /// Queries sent to other nodes.
+    pub requests: Counter,
+    /// Queries that were not sent because of
+    /// [`ClusterConfig::max_requests`](crate::ClusterConfig).
+    pub requests_refused: Counter,
+    /// Queries of other nodes that came here, acks included.
+    pub requests_served: Counter,
+    /// Those of them that were ignored because of [`ClusterConfig::max_served`](crate::ClusterConfig).
+    pub requests_ignored: Counter,
+    /// Nodes whose answers to queries were missing.
+    pub missing_answers: Counter,
+    /// Answers that came when nobody waited any more.
+    pub late_answers: Counter,
     /// Nodes that were not let in because of [`ClusterConfig::max_members`](crate::ClusterConfig).
     pub members_refused: Counter,
     /// Packets received that were written anew for another parser.

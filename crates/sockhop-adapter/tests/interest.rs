@@ -10,7 +10,7 @@ use engineio_proto::{NodeTag, Outgoing, SessionId};
 use socketio_proto::{Parser, encode_event};
 use sockhop_adapter::{
     Adapter, BroadcastOptions, Bus, Cluster, Directive, Host, LonelyBus, MemoryBus, MemoryHub,
-    NodeId, Room, RoomLimits, SocketId,
+    NodeId, Room, RoomLimits, ServerEvent, SocketId, Wait,
 };
 use sockhop_outbox::Taken;
 use support::Peer;
@@ -26,6 +26,10 @@ impl Host<Directive> for Node {
     fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Directive>>> {
         (namespace == "/chat").then(|| Arc::clone(&self.adapter))
     }
+
+    fn spawn(&self, _: Wait<()>) {}
+
+    fn server_event(&self, _: ServerEvent) {}
 }
 
 impl Node {

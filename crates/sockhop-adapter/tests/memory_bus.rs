@@ -13,7 +13,7 @@ use socketio_proto::{Args, EncodeError, Parser, Value, encode_event};
 use sockhop_adapter::bus::MemoryBusLimits;
 use sockhop_adapter::{
     Adapter, BroadcastError, BroadcastOptions, Bus, BusError, Cluster, Directive, Host, LonelyBus,
-    MemoryBus, MemoryHub, NodeId, Room, RoomLimits,
+    MemoryBus, MemoryHub, NodeId, Room, RoomLimits, ServerEvent, Wait,
 };
 use sockhop_outbox::Taken;
 use support::Peer;
@@ -83,6 +83,10 @@ impl Host<Directive> for Node {
     fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Directive>>> {
         (namespace == "/chat").then(|| Arc::clone(&self.adapter))
     }
+
+    fn spawn(&self, _: Wait<()>) {}
+
+    fn server_event(&self, _: ServerEvent) {}
 }
 
 fn news(parser: Parser) -> Result<Encoded, EncodeError> {

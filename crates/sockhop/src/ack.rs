@@ -6,7 +6,7 @@ use engineio_proto::Encoded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socketio_proto::{AckId, Payload, encode_ack};
-use sockhop_adapter::{AckSlot, SocketId, SocketKey};
+use sockhop_adapter::{AckSlot, NodeId, SocketId, SocketKey};
 use tokio::sync::oneshot;
 
 use crate::error::{AckError, EmitError};
@@ -92,13 +92,20 @@ pub struct BroadcastAcks<R> {
     pub responses: Vec<(SocketId, Result<R, AckError>)>,
     /// How many sockets were asked.
     pub expected: usize,
+    /// The nodes that did not say in time how many sockets they asked.
+    pub missing: Vec<NodeId>,
+    /// How many servers of other makes did not.
+    pub missing_foreign: usize,
 }
 
 impl<R> BroadcastAcks<R> {
     /// Whether everybody answered with something that fits.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.responses.len() == self.expected && self.responses.iter().all(|(_, it)| it.is_ok())
+        let heard_all = self.missing.is_empty() && self.missing_foreign == 0;
+        heard_all
+            && self.responses.len() == self.expected
+            && self.responses.iter().all(|(_, it)| it.is_ok())
     }
 
     /// The answers that fit.

@@ -4,11 +4,14 @@ use std::future::{IntoFuture, poll_fn, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sockhop_adapter::{Adapter, Cluster, Host, MemberEvent, Wait};
+use sockhop_adapter::{
+    Adapter, Cluster, Gathered, Gathering, Host, MemberEvent, Merge, ServerEvent, Wait,
+};
 
 use crate::connection::Control;
 use crate::handler::Outcome;
 use crate::server::Server;
+use crate::servers;
 
 /// How long a change of the link may stay unnoticed.
 const LINK_INTERVAL: Duration = Duration::from_millis(250);
@@ -16,6 +19,14 @@ const LINK_INTERVAL: Duration = Duration::from_millis(250);
 impl Host<Control> for Server {
     fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Control>>> {
         Self::adapter(self, namespace)
+    }
+
+    fn spawn(&self, work: Wait<()>) {
+        self.tasks().spawn("query", work);
+    }
+
+    fn server_event(&self, event: ServerEvent) {
+        servers::dispatch(self, event);
     }
 }
 
@@ -42,6 +53,53 @@ impl IntoFuture for Joined {
             false => self.0.bus().synced(),
         }
     }
+}
+
+/// What many sockets were asked for, on every node. It is under way already, awaited or not.
+///
+/// *Shape:* the result is how many sockets were concerned, and which nodes did not say in time. When
+/// sockets have joined rooms, it is there when the emits of every node reach them.
+#[derive(Debug)]
+pub struct Changed {
+    server: Server,
+    counts: Gathering<usize>,
+}
+
+impl Changed {
+    pub(crate) fn new(server: &Server, counts: Gathering<usize>) -> Self {
+        Self {
+            server: server.clone(),
+            counts,
+        }
+    }
+}
+
+impl IntoFuture for Changed {
+    type Output = Gathered<usize>;
+    type IntoFuture = Wait<Gathered<usize>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { gathered(&self.server, self.counts).await })
+    }
+}
+
+/// A handler may end with a change without waiting for the other nodes.
+impl Outcome for Changed {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Waits for answers, until their deadline at the latest.
+pub(crate) async fn gathered<T: Merge>(server: &Server, mut answers: Gathering<T>) -> Gathered<T> {
+    if let Some(deadline) = answers.deadline() {
+        tokio::select! {
+            gathered = &mut answers => return gathered,
+            () = tokio::time::sleep_until(deadline.into()) => {}
+        }
+        server.cluster().handle_timeout(now());
+    }
+    answers.await
 }
 
 /// Brings frames and time to the cluster until the server stops; then says goodbye.
@@ -77,7 +135,7 @@ fn tell(server: &Server) {
     }
 }
 
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

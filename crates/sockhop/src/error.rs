@@ -44,6 +44,9 @@ pub enum AckError {
     /// The socket left before it answered.
     #[error("the socket is disconnected")]
     Disconnected,
+    /// The node of the socket did not answer.
+    #[error("the node of the socket did not answer")]
+    Unreachable,
     /// The client owes as many acknowledgements as allowed. The event was not sent.
     #[error("the client owes too many acknowledgements")]
     TooMany,

@@ -15,6 +15,7 @@ use socketio_proto::{ConnectError, DecodeError, Payload};
 
 use crate::ack::Ack;
 use crate::error::DisconnectReason;
+use crate::servers::ServerHandler;
 use crate::socket::Socket;
 
 /// An event that a client sent.
@@ -132,6 +133,7 @@ pub(crate) struct Handlers {
     pub(crate) events: HashMap<Box<str>, EventHandler>,
     pub(crate) any: Vec<Observer>,
     pub(crate) unhandled: Option<EventHandler>,
+    pub(crate) servers: HashMap<Box<str>, ServerHandler>,
     pub(crate) error: Option<ErrorHandler>,
     pub(crate) disconnecting: Vec<DisconnectingHandler>,
     pub(crate) disconnect: Vec<DisconnectHandler>,

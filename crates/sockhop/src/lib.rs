@@ -26,10 +26,11 @@ mod operator;
 mod peer;
 mod remote;
 mod server;
+mod servers;
 mod socket;
 
 pub use ack::{Ack, BroadcastAcks};
-pub use cluster::Joined;
+pub use cluster::{Changed, Joined};
 pub use connection::{Connection, Connections, Control};
 pub use dialects::DialectConfig;
 pub use error::{AckError, DisconnectReason, EmitError};
@@ -38,6 +39,7 @@ pub use namespace::Namespace;
 pub use operator::{BroadcastOperator, IntoRooms, SocketOperator};
 pub use remote::RemoteSocket;
 pub use server::{BuildError, Server, ServerBuilder, ServerConfig};
+pub use servers::ServerAck;
 pub use socket::Socket;
 
 pub use engineio_proto as engineio;
@@ -47,8 +49,8 @@ pub use sockhop_adapter::bus::MemoryBusLimits;
 pub use sockhop_adapter::dialect::node::NodeDialectConfig;
 pub use sockhop_adapter::dialect::python::PythonDialectConfig;
 pub use sockhop_adapter::{
-    Bus, BusError, Channels, ClusterConfig, ClusterStatus, ForwardToken, Link, LonelyBus, Member,
-    MemoryHub, NodeId, Room, SocketId,
+    Bus, BusError, Channels, ClusterConfig, ClusterStatus, ForwardToken, Gathered, Link, LonelyBus,
+    Member, MemoryHub, NodeId, Room, SocketId,
 };
 pub use sockhop_engine as engine;
 pub use sockhop_engine::{

@@ -145,6 +145,10 @@ impl Metrics {
         self.dropped.with_label_values(&["no_handler"]).inc();
     }
 
+    pub(crate) fn dropped_server_event(&self) {
+        self.dropped.with_label_values(&["no_server_handler"]).inc();
+    }
+
     pub(crate) fn dropped_with_ack(&self) {
         self.dropped.with_label_values(&["too_many_acks"]).inc();
     }
@@ -229,6 +233,32 @@ const ADAPTER_COUNTERS: &[(&str, &str, Read)] = &[
         "bus_received_bytes_total",
         "Bytes of all frames of the bus.",
         |s| &s.received_bytes,
+    ),
+    ("requests_total", "Queries sent to other nodes.", |s| {
+        &s.requests
+    }),
+    (
+        "requests_refused_total",
+        "Queries over the limit of those that wait.",
+        |s| &s.requests_refused,
+    ),
+    ("requests_served_total", "Queries of other nodes.", |s| {
+        &s.requests_served
+    }),
+    (
+        "requests_ignored_total",
+        "Queries of other nodes over the limit.",
+        |s| &s.requests_ignored,
+    ),
+    (
+        "missing_answers_total",
+        "Nodes whose answers to queries were missing.",
+        |s| &s.missing_answers,
+    ),
+    (
+        "late_answers_total",
+        "Answers that nobody waited for.",
+        |s| &s.late_answers,
     ),
     (
         "members_refused_total",

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use socketio_proto::{ConnectError, NamespaceName};
-use sockhop_adapter::{Adapter, Room, SocketId};
+use socketio_proto::{ConnectError, DecodeError, NamespaceName, Payload};
+use sockhop_adapter::{AckResponses, Adapter, Gathered, Gathering, Room, SocketId};
 
 use crate::ack::{self, Ack};
-use crate::cluster::Joined;
+use crate::cluster::{Changed, Joined, gathered, now};
 use crate::connection::Control;
 use crate::error::{AckError, DisconnectReason, EmitError};
 use crate::handler::{self, Event, HandlerError, Handlers, Outcome};
 use crate::operator::{BroadcastOperator, IntoRooms};
 use crate::remote::RemoteSocket;
 use crate::server::Server;
+use crate::servers::{self, ServerAck};
 use crate::socket::Socket;
 
 /// A namespace. Cloning shares it.
@@ -212,60 +213,68 @@ impl Namespace {
         self.all().send(payload)
     }
 
-    /// All sockets of the namespace.
-    pub async fn fetch_sockets(&self) -> Vec<RemoteSocket> {
+    /// All sockets of the namespace, on every node.
+    pub async fn fetch_sockets(&self) -> Gathered<Vec<RemoteSocket>> {
         self.all().fetch_sockets().await
     }
 
-    /// Makes the socket of this id join one room or several, if it is on this node.
-    pub fn enter_room(&self, id: &SocketId, rooms: impl IntoRooms) {
-        // By key: others may sit in the room of this name, and are not meant.
-        let index = self.0.adapter.rooms();
-        if let Some(key) = index.lookup(id.as_str()) {
-            for room in rooms.into_rooms() {
-                // A limit refuses this join only, and is counted where it is checked.
-                let _ = index.join(key, &room);
-            }
-        }
+    /// All rooms of the namespace on every node, in order; those named by the ids of sockets
+    /// included.
+    pub async fn all_rooms(&self) -> Gathered<Vec<Room>> {
+        let found = self.0.adapter.rooms_everywhere(now(), self.timeout());
+        let found = gathered(&self.0.server, found).await;
+        found.map(|mut rooms| {
+            rooms.sort_unstable();
+            rooms.dedup();
+            rooms
+        })
     }
 
-    /// Makes the socket of this id leave one room or several, if it is on this node.
-    pub fn leave_room(&self, id: &SocketId, rooms: impl IntoRooms) {
-        let index = self.0.adapter.rooms();
-        if let Some(key) = index.lookup(id.as_str()) {
-            for room in rooms.into_rooms() {
-                index.leave(key, room.as_str());
-            }
-        }
+    /// Makes the socket of this id join one room or several, on whichever node it lives. Whoever
+    /// joined the room of that name is not meant.
+    pub fn enter_room(&self, id: &SocketId, rooms: impl IntoRooms) -> Changed {
+        let rooms: Vec<Room> = rooms.into_rooms().collect();
+        let adapter = &self.0.adapter;
+        self.changed(adapter.enter_rooms(id, &rooms, now(), self.timeout()))
     }
 
-    /// Makes everybody leave a room.
-    pub fn close_room(&self, room: impl Into<Room>) {
+    /// Makes the socket of this id leave one room or several, on whichever node it lives.
+    pub fn leave_room(&self, id: &SocketId, rooms: impl IntoRooms) -> Changed {
+        let rooms: Vec<Room> = rooms.into_rooms().collect();
+        let adapter = &self.0.adapter;
+        self.changed(adapter.leave_rooms(id, &rooms, now(), self.timeout()))
+    }
+
+    /// Makes everybody leave a room, on every node.
+    pub fn close_room(&self, room: impl Into<Room>) -> Changed {
         let room = room.into();
-        self.to(room.clone()).sockets_leave(room);
+        self.to(room.clone()).sockets_leave(room)
     }
 
     /// The rooms of the socket of this id, the one of its own id included; empty when there is no
     /// such socket.
-    pub async fn rooms(&self, id: &SocketId) -> Vec<Room> {
+    pub async fn rooms(&self, id: &SocketId) -> Gathered<Vec<Room>> {
         let found = self.to_socket(id).fetch_sockets().await;
-        let own = found.into_iter().find(|socket| socket.id() == id);
-        own.map(|socket| socket.rooms().to_vec())
-            .unwrap_or_default()
+        found.map(|found| {
+            let own = found.into_iter().find(|socket| socket.id() == id);
+            own.map(|socket| socket.rooms().to_vec())
+                .unwrap_or_default()
+        })
     }
 
-    /// Disconnects the socket of this id from the namespace, and whoever joined the room of that
-    /// name.
-    pub fn disconnect(&self, id: &SocketId) {
-        self.to_socket(id).disconnect_sockets(false);
+    /// Disconnects the socket of this id from the namespace, on whichever node it lives, and
+    /// whoever on that node joined the room of that name.
+    pub fn disconnect(&self, id: &SocketId) -> Changed {
+        self.to_socket(id).disconnect_sockets(false)
     }
 
-    /// Sends an event to the socket of this id and waits for its acknowledgement. Whoever joined
-    /// the room of that name gets the event too; their answers do not count.
+    /// Sends an event to the socket of this id, on whichever node it lives, and waits for its
+    /// acknowledgement. Whoever joined the room of that name gets the event too; their answers do
+    /// not count.
     ///
     /// # Errors
-    /// When there is no such socket, the event cannot be sent, no answer comes in `timeout`, or
-    /// it does not fit `R`.
+    /// When there is no such socket, its node does not answer, the event cannot be sent, no answer
+    /// comes in `timeout`, or it does not fit `R`.
     pub async fn call<R: DeserializeOwned>(
         &self,
         id: &SocketId,
@@ -273,16 +282,85 @@ impl Namespace {
         payload: &(impl Serialize + ?Sized),
         timeout: Duration,
     ) -> Result<R, AckError> {
-        let sent = self
-            .to_socket(id)
-            .timeout(timeout)
-            .send_with_ack(event, payload)?;
-        let responses = sent.wait(timeout).await;
-        match responses.answers.into_iter().find(|(from, _)| from == id) {
-            Some((_, payload)) => ack::decode(&payload),
-            None if self.0.adapter.rooms().lookup(id.as_str()).is_some() => Err(AckError::Timeout),
-            None => Err(AckError::Disconnected),
+        let start = now();
+        let asked = self.to_socket(id).timeout(timeout).ask(event, payload)?;
+        let acks = asked.await;
+        let AckResponses { answers, expected } = acks.found;
+        if let Some((_, payload)) = answers.into_iter().find(|(from, _)| from == id) {
+            return ack::decode(&payload);
         }
+        if !acks.missing.is_empty() {
+            return Err(AckError::Unreachable);
+        }
+        match expected > 0 && now().duration_since(start) >= timeout {
+            true => Err(AckError::Timeout),
+            false => Err(AckError::Disconnected),
+        }
+    }
+
+    /// Sends an event to the other servers of the cluster, for what they registered with
+    /// [`Self::on_server_event`].
+    ///
+    /// # Errors
+    /// When the payload cannot be encoded, or other servers may have missed it.
+    pub fn server_side_emit<T: Serialize + ?Sized>(
+        &self,
+        event: &str,
+        payload: &T,
+    ) -> Result<(), EmitError> {
+        self.0
+            .adapter
+            .emit_to_servers(event, payload)?
+            .map_err(EmitError::Bus)
+    }
+
+    /// Sends an event to the other servers of the cluster and collects the answers of their
+    /// handlers. A server without a handler, or whose handler does not answer, gives none.
+    ///
+    /// # Errors
+    /// When the payload cannot be encoded.
+    pub async fn server_side_emit_with_ack<R: DeserializeOwned>(
+        &self,
+        event: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Result<Gathered<Vec<Result<R, DecodeError>>>, EmitError> {
+        let adapter = &self.0.adapter;
+        let answers = adapter.ask_servers(event, payload, now(), self.timeout())?;
+        let answers = gathered(&self.0.server, answers).await;
+        Ok(answers.map(|answers| answers.iter().map(Payload::decode).collect()))
+    }
+
+    /// Calls `f` with the arguments of every such event from other servers of the cluster, as
+    /// [`Self::on`] does with those of clients.
+    pub fn on_server_event<T, F, Fut, R>(&self, event: &str, f: F) -> &Self
+    where
+        T: DeserializeOwned + 'static,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+        R: Outcome,
+    {
+        self.on_server_event_with_ack(event, move |data, _| f(data))
+    }
+
+    /// As [`Self::on_server_event`], with the answer that the other server may have asked for.
+    pub fn on_server_event_with_ack<T, F, Fut, R>(&self, event: &str, f: F) -> &Self
+    where
+        T: DeserializeOwned + 'static,
+        F: Fn(T, ServerAck) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+        R: Outcome,
+    {
+        let handler = servers::server_handler(event, f);
+        self.change(|handlers| drop(handlers.servers.insert(event.into(), handler)))
+    }
+
+    fn changed(&self, counts: Gathering<usize>) -> Changed {
+        Changed::new(&self.0.server, counts)
+    }
+
+    /// How long other nodes may take.
+    fn timeout(&self) -> Duration {
+        self.0.server.request_timeout()
     }
 
     pub(crate) fn adapter(&self) -> &Arc<Adapter<Control>> {

@@ -1,17 +1,19 @@
 //! Who gets an emit: rooms, exceptions, flags; and the emit itself.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socketio_proto::{Payload, encode_event};
 use sockhop_adapter::{
-    AckCollector, AckResponses, BroadcastOptions, DisconnectScope, Room, SocketId,
+    AckResponses, AcksUnderWay, BroadcastOptions, DisconnectScope, Gathered, Gathering, Room,
+    SocketId,
 };
 
 use crate::ack::{self, BroadcastAcks};
+use crate::cluster::{Changed, gathered, now};
 use crate::error::EmitError;
 use crate::namespace::Namespace;
 use crate::remote::RemoteSocket;
@@ -80,7 +82,8 @@ impl<T: Into<Room>, const N: usize> IntoRooms for [T; N] {
 pub struct BroadcastOperator {
     namespace: Namespace,
     options: BroadcastOptions,
-    timeout: Duration,
+    /// `None`: not said.
+    timeout: Option<Duration>,
 }
 
 impl BroadcastOperator {
@@ -89,7 +92,7 @@ impl BroadcastOperator {
         Self {
             namespace,
             options,
-            timeout: DEFAULT_ACK_TIMEOUT,
+            timeout: None,
         }
     }
 
@@ -129,9 +132,10 @@ impl BroadcastOperator {
         self
     }
 
-    /// How long to wait for acknowledgements. Default 5 s.
+    /// How long to wait for acknowledgements, and for other nodes. Default 5 s, for the latter as
+    /// [`ClusterConfig::request_timeout`](crate::ClusterConfig) says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -159,74 +163,105 @@ impl BroadcastOperator {
     }
 
     /// Sends an event and collects everybody's acknowledgement, until all answered or the
-    /// [timeout](Self::timeout) has passed; who did not answer by then is missing in the result.
+    /// [timeout](Self::timeout) has passed; who did not answer by then is missing in the result, and
+    /// so are nodes that could not be reached.
     ///
     /// # Errors
-    /// As [`Self::emit`].
+    /// When the payload cannot be encoded.
     pub async fn emit_with_ack<R: DeserializeOwned>(
         &self,
         event: &str,
         payload: &(impl Serialize + ?Sized),
     ) -> Result<BroadcastAcks<R>, EmitError> {
-        let sent = self.send_with_ack(event, payload)?;
-        let AckResponses { answers, expected } = sent.wait(self.timeout).await;
+        let acks = self.ask(event, payload)?.await;
+        let (missing, missing_foreign) = (acks.missing, acks.missing_foreign);
+        let AckResponses { answers, expected } = acks.found;
         let decode = |(id, payload): (SocketId, Payload)| (id, ack::decode(&payload));
         Ok(BroadcastAcks {
             responses: answers.into_iter().map(decode).collect(),
             expected,
+            missing,
+            missing_foreign,
         })
     }
 
-    pub(crate) fn send_with_ack<T: Serialize + ?Sized>(
+    /// Sends an event now; what is returned collects the acknowledgements.
+    pub(crate) fn ask<T: Serialize + ?Sized>(
         &self,
         event: &str,
         payload: &T,
-    ) -> Result<SentWithAck, EmitError> {
-        let id = self.namespace.adapter().next_ack_id();
+    ) -> Result<impl Future<Output = Gathered<AckResponses>> + Send + use<T>, EmitError> {
         let name = self.namespace.name();
-        let now = tokio::time::Instant::now().into_std();
-        let collector = self.namespace.adapter().broadcast_with_ack(
+        let timeout = self.timeout.unwrap_or(DEFAULT_ACK_TIMEOUT);
+        let start = now();
+        let AcksUnderWay { acks, here } = self.namespace.adapter().acks_everywhere(
             &self.options,
-            id,
-            now.checked_add(self.timeout),
-            &mut |parser| encode_event(parser, name, Some(id), event, payload),
+            start,
+            timeout,
+            &mut |parser, id| encode_event(parser, name, id, event, payload),
         )?;
-        Ok(SentWithAck { collector })
+        let server = self.namespace.server().clone();
+        Ok(async move {
+            let mut acks = acks;
+            tokio::select! {
+                acks = &mut acks => return acks,
+                () = tokio::time::sleep_until((start + timeout).into()) => {}
+            }
+            here.finish();
+            server.cluster().handle_timeout(now());
+            acks.await
+        })
     }
 
-    /// The sockets of the target.
-    pub async fn fetch_sockets(&self) -> Vec<RemoteSocket> {
-        let found = self.namespace.adapter().fetch_sockets(&self.options);
-        found
-            .into_iter()
-            .map(|info| RemoteSocket::new(self.namespace.clone(), info))
-            .collect()
+    /// The sockets of the target, on every node.
+    pub async fn fetch_sockets(&self) -> Gathered<Vec<RemoteSocket>> {
+        let (now, timeout) = self.times();
+        let adapter = self.namespace.adapter();
+        let found = adapter.fetch_everywhere(&self.options, now, timeout);
+        let found = gathered(self.namespace.server(), found).await;
+        let remote = |info| RemoteSocket::new(self.namespace.clone(), info);
+        found.map(|found| found.into_iter().map(remote).collect())
     }
 
-    /// Makes the sockets of the target join rooms.
-    pub fn sockets_join(&self, rooms: impl IntoRooms) {
+    /// Makes the sockets of the target join rooms, on every node.
+    pub fn sockets_join(&self, rooms: impl IntoRooms) -> Changed {
         let rooms: Vec<Room> = rooms.into_rooms().collect();
-        self.namespace.adapter().sockets_join(&self.options, &rooms);
+        let (now, timeout) = self.times();
+        let adapter = self.namespace.adapter();
+        self.changed(adapter.join_everywhere(&self.options, &rooms, now, timeout))
     }
 
-    /// Makes the sockets of the target leave rooms.
-    pub fn sockets_leave(&self, rooms: impl IntoRooms) {
+    /// Makes the sockets of the target leave rooms, on every node.
+    pub fn sockets_leave(&self, rooms: impl IntoRooms) -> Changed {
         let rooms: Vec<Room> = rooms.into_rooms().collect();
-        self.namespace
-            .adapter()
-            .sockets_leave(&self.options, &rooms);
+        let (now, timeout) = self.times();
+        let adapter = self.namespace.adapter();
+        self.changed(adapter.leave_everywhere(&self.options, &rooms, now, timeout))
     }
 
-    /// Disconnects the sockets of the target, or with `close` their whole sessions.
-    pub fn disconnect_sockets(&self, close: bool) {
+    /// Disconnects the sockets of the target, or with `close` their whole sessions, on every node.
+    pub fn disconnect_sockets(&self, close: bool) -> Changed {
         let scope = if close {
             DisconnectScope::Session
         } else {
             DisconnectScope::Namespace
         };
-        self.namespace
-            .adapter()
-            .disconnect_sockets(&self.options, scope);
+        let (now, timeout) = self.times();
+        let adapter = self.namespace.adapter();
+        self.changed(adapter.disconnect_everywhere(&self.options, scope, now, timeout))
+    }
+
+    fn changed(&self, counts: Gathering<usize>) -> Changed {
+        Changed::new(self.namespace.server(), counts)
+    }
+
+    /// Now, and how long other nodes may take.
+    fn times(&self) -> (Instant, Duration) {
+        let server = self.namespace.server();
+        (
+            now(),
+            self.timeout.unwrap_or_else(|| server.request_timeout()),
+        )
     }
 
     pub(crate) fn skip(mut self, socket: &Socket) -> Self {
@@ -241,23 +276,6 @@ impl fmt::Debug for BroadcastOperator {
             .field("namespace", &self.namespace.name())
             .field("options", &self.options)
             .finish_non_exhaustive()
-    }
-}
-
-/// Acknowledgements under way.
-pub(crate) struct SentWithAck {
-    collector: Arc<AckCollector>,
-}
-
-impl SentWithAck {
-    /// All answers, or those that came in time.
-    pub(crate) async fn wait(self, timeout: Duration) -> AckResponses {
-        let complete = Arc::clone(&self.collector).responses();
-        if let Ok(responses) = tokio::time::timeout(timeout, complete).await {
-            return responses;
-        }
-        self.collector.finish();
-        self.collector.responses().await
     }
 }
 

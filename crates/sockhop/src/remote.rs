@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use socketio_proto::Value;
 use sockhop_adapter::{RemoteSocketInfo, Room, SocketId};
 
+use crate::cluster::Changed;
 use crate::error::{AckError, EmitError};
 use crate::namespace::Namespace;
 use crate::operator::IntoRooms;
@@ -74,19 +75,19 @@ impl RemoteSocket {
     }
 
     /// Makes it join rooms.
-    pub fn join(&self, rooms: impl IntoRooms) {
-        self.namespace.enter_room(&self.found.id, rooms);
+    pub fn join(&self, rooms: impl IntoRooms) -> Changed {
+        self.namespace.enter_room(&self.found.id, rooms)
     }
 
     /// Makes it leave rooms.
-    pub fn leave(&self, rooms: impl IntoRooms) {
-        self.namespace.leave_room(&self.found.id, rooms);
+    pub fn leave(&self, rooms: impl IntoRooms) -> Changed {
+        self.namespace.leave_room(&self.found.id, rooms)
     }
 
     /// Disconnects it, or with `close` its whole session.
-    pub fn disconnect(&self, close: bool) {
+    pub fn disconnect(&self, close: bool) -> Changed {
         self.namespace
             .to_socket(&self.found.id)
-            .disconnect_sockets(close);
+            .disconnect_sockets(close)
     }
 }

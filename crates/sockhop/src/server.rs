@@ -29,6 +29,7 @@ use crate::handler::{HandlerError, panic_message};
 use crate::metrics::Metrics;
 use crate::namespace::Namespace;
 use crate::operator::{BroadcastOperator, IntoRooms};
+use crate::servers::ServerHandler;
 
 /// Configuration of the Socket.IO layer, and every limit with its default.
 #[derive(Clone, Debug)]
@@ -76,6 +77,7 @@ struct Inner {
     receiving: AtomicBool,
     closing: AtomicBool,
     node_tag: NodeTag,
+    request_timeout: Duration,
     namespaces: RwLock<Namespaces>,
     dynamic: RwLock<Vec<Arc<Dynamic>>>,
     mounts: Mutex<Vec<EngineService<Connections>>>,
@@ -176,6 +178,7 @@ impl ServerBuilder {
         let metrics = Metrics::register(&self.registry, &stats)?;
         let now = tokio::time::Instant::now().into_std();
         let mut config = self.cluster;
+        let request_timeout = config.request_timeout;
         if self.channels.is_some() {
             config.dialects = self.dialects.names();
         }
@@ -194,6 +197,7 @@ impl ServerBuilder {
             dialects,
             closing: AtomicBool::new(false),
             node_tag: tag.unwrap_or_default(),
+            request_timeout,
             namespaces: RwLock::default(),
             dynamic: RwLock::default(),
             mounts: Mutex::default(),
@@ -408,6 +412,22 @@ impl Server {
     #[must_use]
     pub fn cluster_status(&self) -> ClusterStatus {
         self.0.cluster.status()
+    }
+
+    /// How many servers the cluster has, this one and those of other makes included.
+    pub async fn server_count(&self) -> usize {
+        let foreign = self.0.cluster.foreign_servers(self.0.request_timeout);
+        self.members().len() + foreign.await
+    }
+
+    /// How long queries wait for the other nodes.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.0.request_timeout
+    }
+
+    pub(crate) fn server_handler(&self, namespace: &str, event: &str) -> Option<ServerHandler> {
+        let namespace = self.namespaces_now().by_name.get(namespace)?.clone();
+        namespace.handlers().servers.get(event).cloned()
     }
 
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {

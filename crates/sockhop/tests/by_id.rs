@@ -56,7 +56,7 @@ async fn the_rooms_of_a_socket_are_found_by_id() {
     sockets[0].join("red");
     sockets[1].join(sockets[0].id());
     let rooms = test.root().rooms(sockets[0].id()).await;
-    assert_eq!(rooms, [Room::from(sockets[0].id()), Room::from("red")]);
+    assert_eq!(*rooms, [Room::from(sockets[0].id()), Room::from("red")]);
     assert!(test.root().rooms(&id("nobody")).await.is_empty());
 }
 
@@ -160,7 +160,7 @@ async fn fetched_sockets_tell_rooms_handshake_and_data() {
 #[tokio::test]
 async fn everybody_is_fetched_without_a_room() {
     let (test, _clients, sockets) = three().await;
-    let found: Vec<RemoteSocket> = test.root().fetch_sockets().await;
+    let found: Vec<RemoteSocket> = test.root().fetch_sockets().await.found;
     assert_eq!(found.len(), 3);
     let others = sockets[0].broadcast().fetch_sockets().await;
     assert_eq!(others.len(), 2);

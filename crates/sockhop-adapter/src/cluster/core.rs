@@ -1,25 +1,31 @@
 //! One node's part in its cluster: the machines behind the bus, and what all adapters share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::member::{ClusterConfig, ForwardToken, Member};
 use super::membership::{Announcement, MemberEvent, Membership, MembershipConfig, Transmit};
-use super::message::BusMessage;
+use super::requests::Requests;
+use super::serve::ServerEvent;
 use super::window::Windows;
 use super::wire::{self, Frame};
 use crate::adapter::Adapter;
-use crate::bus::{Bus, BusError, Link, NodeId};
+use crate::bus::{Bus, BusError, Link, NodeId, Wait};
 use crate::foreign::Foreign;
+use crate::recipient::Directive;
 use crate::stats::Stats;
 
 /// Where every node listens.
-const NODES_TOPIC: &str = "@nodes";
+pub(super) const NODES_TOPIC: &str = "@nodes";
+
+/// Changes among the members that the layer above has not taken; older ones are forgotten.
+const MAX_EVENTS: usize = 1_024;
 
 /// What a node is besides its configuration.
 #[derive(Clone, Debug)]
@@ -36,6 +42,13 @@ pub struct Identity {
 pub trait Host<C>: Send + Sync {
     /// The adapter of a namespace, if it is there.
     fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<C>>>;
+
+    /// Runs something that takes a while. Their number is limited by
+    /// [`ClusterConfig::max_served`].
+    fn spawn(&self, work: Wait<()>);
+
+    /// Hands an event of another server to the handlers of its namespace.
+    fn server_event(&self, event: ServerEvent);
 }
 
 /// How the cluster is, as one node sees it.
@@ -49,6 +62,10 @@ pub struct ClusterStatus {
     pub settled: bool,
     /// Members, this node included.
     pub members: usize,
+    /// Queries of this node that wait for answers.
+    pub requests: usize,
+    /// Queries of other nodes that this node works on.
+    pub serving: usize,
 }
 
 /// One node's part in its cluster, shared by its adapters.
@@ -64,6 +81,9 @@ pub struct Cluster {
     /// Whether it makes sense to publish at all.
     may_have_others: AtomicBool,
     max_topics: usize,
+    pub(super) max_served: usize,
+    /// Queries of other nodes that are worked on.
+    pub(super) serving: AtomicUsize,
     sequence: AtomicU64,
     foreign: OnceLock<Arc<dyn Foreign>>,
     /// The other members by the tag in their ids.
@@ -75,6 +95,9 @@ pub struct Cluster {
 struct State {
     membership: Membership,
     windows: Windows,
+    requests: Requests,
+    /// What the layer above has not been told.
+    events: VecDeque<MemberEvent>,
 }
 
 impl Cluster {
@@ -110,12 +133,16 @@ impl Cluster {
             alone,
             may_have_others: AtomicBool::new(!alone),
             max_topics: config.max_topics_per_broadcast,
+            max_served: config.max_served,
+            serving: AtomicUsize::new(0),
             sequence: AtomicU64::new(0),
             foreign: OnceLock::new(),
             by_tag: RwLock::default(),
             state: Mutex::new(State {
                 membership: Membership::new(me, times, now),
                 windows: Windows::default(),
+                requests: Requests::new(config.max_requests),
+                events: VecDeque::new(),
             }),
             bus,
         })
@@ -157,6 +184,14 @@ impl Cluster {
         self.foreign.set(foreign).is_ok()
     }
 
+    /// How many servers of other makes there are.
+    pub fn foreign_servers(&self, timeout: Duration) -> Wait<usize> {
+        match self.foreign() {
+            Some(foreign) => foreign.server_count(timeout),
+            None => Box::pin(std::future::ready(0)),
+        }
+    }
+
     /// The dialect that is told.
     pub(crate) fn foreign(&self) -> Option<&Arc<dyn Foreign>> {
         self.foreign.get()
@@ -191,6 +226,8 @@ impl Cluster {
             link: self.bus.link(),
             settled: self.alone || state.membership.is_settled(),
             members: state.membership.others().len() + 1,
+            requests: state.requests.len(),
+            serving: self.serving.load(Ordering::Relaxed),
         }
     }
 
@@ -198,7 +235,10 @@ impl Cluster {
     ///
     /// *Shape:* frames that nobody can read, that this node sent itself, or that are for a namespace
     /// that is not here are counted and dropped.
-    pub fn handle_frame<C>(&self, now: Instant, frame: &Bytes, host: &dyn Host<C>) {
+    pub fn handle_frame<C>(self: &Arc<Self>, now: Instant, frame: &Bytes, host: &dyn Host<C>)
+    where
+        C: From<Directive> + Send + 'static,
+    {
         self.stats.received_bytes.add(frame.len());
         let Ok((node, content)) = wire::decode(frame) else {
             self.stats.bad_frames.add(1);
@@ -208,17 +248,37 @@ impl Cluster {
             self.stats.own.add(1);
             return;
         }
+        if content
+            .number()
+            .is_some_and(|number| !self.is_new(node, number))
+        {
+            self.stats.duplicates.add(1);
+            return;
+        }
         match content {
-            Frame::Broadcast(message) if !self.is_new(&message) => self.stats.duplicates.add(1),
-            Frame::Broadcast(message) => match host.adapter(message.namespace()) {
-                Some(adapter) => {
+            Frame::Broadcast(message) => match (message.acks, host.adapter(message.namespace())) {
+                (Some(wanted), _) => self.serve_acks(now, &message, wanted, host),
+                (None, Some(adapter)) => {
                     adapter.receive(&message);
                 }
-                None => {
+                (None, None) => {
                     self.stats.received.add(1);
                     self.stats.discarded.add(1);
                 }
             },
+            Frame::Request { number, request } => self.serve((node, number), request, host),
+            Frame::Answer {
+                request,
+                last,
+                answer,
+                ..
+            } => {
+                let known = self
+                    .with_requests(|requests| requests.handle_answer(node, request, last, answer));
+                if !known {
+                    self.stats.late_answers.add(1);
+                }
+            }
             Frame::Announcement(member, hello) => {
                 self.update(|state| state.membership.handle_announcement(now, member, hello));
             }
@@ -235,6 +295,7 @@ impl Cluster {
         self.update(|state| {
             state.membership.handle_link(now, link);
             state.membership.handle_timeout(now);
+            state.requests.handle_timeout(now);
         });
     }
 
@@ -244,14 +305,21 @@ impl Cluster {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.alone {
             true => None,
-            false => self.lock().membership.poll_timeout(),
+            false => {
+                let state = self.lock();
+                let times = [
+                    state.membership.poll_timeout(),
+                    state.requests.poll_timeout(),
+                ];
+                times.into_iter().flatten().min()
+            }
         }
     }
 
     /// The next change among the members.
     #[must_use]
     pub fn poll_event(&self) -> Option<MemberEvent> {
-        self.lock().membership.poll_event()
+        self.lock().events.pop_front()
     }
 
     /// Says goodbye. The node no longer counts as a member, and takes no notice of others.
@@ -259,7 +327,8 @@ impl Cluster {
         if self.alone {
             return;
         }
-        self.update(|state| state.membership.close());
+        let link = self.bus.link();
+        self.update(|state| state.membership.close(link));
     }
 
     /// The next number of a broadcast of this node.
@@ -269,19 +338,31 @@ impl Cluster {
 
     /// Changes the state, then says what is to be said.
     fn update(&self, change: impl FnOnce(&mut State)) {
-        let (me, transmits) = {
+        let (me, transmits, woken) = {
             let mut state = self.lock();
             change(&mut state);
-            let membership = &mut state.membership;
+            let State {
+                membership,
+                requests,
+                events,
+                ..
+            } = &mut *state;
             self.stats.members_refused.add(membership.take_refused());
+            while let Some(event) = membership.poll_event() {
+                if let MemberEvent::Left(node) = event {
+                    requests.handle_gone(node);
+                }
+                if events.len() == MAX_EVENTS {
+                    events.pop_front();
+                }
+                events.push_back(event);
+            }
             self.note_others(membership);
             let transmits: Vec<Transmit> =
                 std::iter::from_fn(|| membership.poll_transmit()).collect();
-            if transmits.is_empty() {
-                return;
-            }
-            (membership.me().clone(), transmits)
+            (membership.me().clone(), transmits, requests.take_woken())
         };
+        woken.into_iter().for_each(Waker::wake);
         for (to, announcement) in transmits {
             if self.announce(&me, to, announcement).is_err() {
                 self.stats.publish_failures.add(1);
@@ -289,14 +370,34 @@ impl Cluster {
         }
     }
 
-    fn is_new(&self, message: &BusMessage) -> bool {
+    /// Uses the table of queries, then wakes whose answers are there.
+    pub(super) fn with_requests<R>(&self, f: impl FnOnce(&mut Requests) -> R) -> R {
+        let (result, woken) = {
+            let mut state = self.lock();
+            let result = f(&mut state.requests);
+            (result, state.requests.take_woken())
+        };
+        woken.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// The other members.
+    pub(super) fn others(&self) -> Vec<NodeId> {
+        let state = self.lock();
+        state
+            .membership
+            .others()
+            .map(|member| member.node)
+            .collect()
+    }
+
+    fn is_new(&self, node: NodeId, number: u64) -> bool {
         let State {
             membership,
             windows,
+            ..
         } = &mut *self.lock();
-        windows.is_new(message.node, message.sequence, |node| {
-            membership.is_member(node)
-        })
+        windows.is_new(node, number, |node| membership.is_member(node))
     }
 
     fn announce(

@@ -228,13 +228,13 @@ impl Membership {
     }
 
     /// This node goes, and says so if it can be heard.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, link: Link) {
         if self.phase == Phase::Left {
             return;
         }
         self.phase = Phase::Left;
         self.transmits.clear();
-        if self.link.is_up() {
+        if link.is_up() {
             self.transmits.push_back((None, Announcement::Goodbye));
         }
     }

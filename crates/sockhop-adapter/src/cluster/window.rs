@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::bus::NodeId;
 
 /// Numbers that one window remembers: how far copies of one broadcast may be apart.
-const SPAN: u64 = 4_096;
+const SPAN: u64 = 65_536;
 const WORDS: usize = (SPAN / 64) as usize;
 
 /// Nodes that are remembered; when there are more, those that are not members are forgotten.
@@ -13,7 +13,7 @@ const MAX_NODES: usize = 2_048;
 
 /// Says of each broadcast whether it is new.
 ///
-/// *Shape:* 520 bytes for each node that published to this one.
+/// *Shape:* 8 KiB for each node that published to this one.
 #[derive(Debug, Default)]
 pub(crate) struct Windows(HashMap<NodeId, Window>);
 

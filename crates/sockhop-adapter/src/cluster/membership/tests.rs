@@ -175,8 +175,8 @@ fn goodbye_is_the_last_word() {
     let mut clock = Clock::new();
     let mut node = up(&clock);
     node.handle_announcement(clock.now(), member(2), true);
-    node.close();
-    node.close();
+    node.close(Link::Up);
+    node.close(Link::Up);
     assert_eq!(said(&mut node), [(None, Announcement::Goodbye)]);
     clock.advance(100 * SECOND);
     node.handle_timeout(clock.now());

@@ -44,6 +44,9 @@ pub enum WireError {
     /// It is of another kind than a broadcast.
     #[error("not a broadcast")]
     NotABroadcast,
+    /// A packet that cannot be read.
+    #[error("a packet that cannot be read")]
+    InvalidPacket,
     /// An address that cannot be read.
     #[error("no address")]
     InvalidAddress,
@@ -70,6 +73,10 @@ impl Writer {
 
     pub(super) fn number(&mut self, number: u64) {
         self.bytes(&number.to_be_bytes());
+    }
+
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.0
     }
 
     /// Bytes whose number the reader knows.
