@@ -165,6 +165,8 @@ pub enum CloseReason {
     ServerShutdown,
     /// The peer joined no namespace in time.
     ConnectTimeout,
+    /// The peer sent more than its rate allows.
+    RateLimited,
 }
 
 impl CloseReason {
@@ -178,7 +180,7 @@ impl CloseReason {
             Self::TransportError => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::Violation(violation) if violation.is_parse_error() => "parse error",
-            Self::Violation(_) | Self::SlowConsumer => "transport error",
+            Self::Violation(_) | Self::SlowConsumer | Self::RateLimited => "transport error",
             Self::InvalidMessage
             | Self::ForcedClose
             | Self::ServerShutdown
@@ -200,6 +202,7 @@ impl CloseReason {
             Self::SlowConsumer => "slow_consumer",
             Self::ServerShutdown => "server_shutdown",
             Self::ConnectTimeout => "connect_timeout",
+            Self::RateLimited => "rate_limited",
         }
     }
 
@@ -212,6 +215,7 @@ impl CloseReason {
             | Self::PingTimeout
             | Self::Violation(_)
             | Self::InvalidMessage
+            | Self::RateLimited
             | Self::SlowConsumer => false,
         }
     }

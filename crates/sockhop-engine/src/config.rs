@@ -6,7 +6,9 @@ use std::sync::Arc;
 use engineio_proto::SessionConfig;
 use http::request::Parts;
 
+use crate::admission::Admission;
 use crate::cors::Cors;
+use crate::rate::SessionRates;
 
 /// Decides about a handshake before a session is allocated; see [`EngineConfig::allow_request`].
 pub type AllowRequest = Arc<dyn Fn(&Parts) -> Result<(), Forbidden> + Send + Sync>;
@@ -44,6 +46,13 @@ pub struct EngineConfig {
     /// Asked about every handshake before anything is allocated; an error answers 403, code 4
     /// (400 to a WebSocket). Default: everybody may.
     pub allow_request: Option<AllowRequest>,
+    /// Whether a WebSocket of a page of another origin is refused unless `cors` allows the origin;
+    /// polling needs no such rule, since browsers keep the answers from such pages. Default true.
+    pub check_origin: bool,
+    /// How many sessions may be opened, in all and by one address. Default: as many as come.
+    pub admission: Option<Admission>,
+    /// What one session may send. Default: no limit.
+    pub rates: SessionRates,
 }
 
 impl Default for EngineConfig {
@@ -61,6 +70,9 @@ impl Default for EngineConfig {
             max_sessions: 100_000,
             max_fragments: 1024,
             allow_request: None,
+            check_origin: true,
+            admission: None,
+            rates: SessionRates::default(),
         }
     }
 }

@@ -83,6 +83,27 @@ impl Cors {
         headers
     }
 
+    /// Whether a page may open a session over a transport that browsers do not guard: a WebSocket,
+    /// or JSONP. Pages of the host itself may, and those of allowed origins; and what is no page.
+    #[must_use]
+    pub(crate) fn admits(&self, parts: &Parts) -> bool {
+        let header = |name: &str| parts.headers.get(name)?.to_str().ok();
+        let Some(origin) = header("origin") else {
+            // A script of another site has no origin, but newer browsers say where it is from.
+            return matches!(self.origins, Origins::Any)
+                || header("sec-fetch-site") != Some("cross-site");
+        };
+        let listed = match &self.origins {
+            Origins::Off => false,
+            Origins::Any => true,
+            Origins::List(list) => list.iter().any(|entry| entry == origin),
+            Origins::Predicate(allows) => allows(origin, parts),
+        };
+        // A proxy may have renamed the host. A page cannot set that header of a WebSocket.
+        let hosts = [header("host"), header("x-forwarded-host"), parts.uri.host()];
+        listed || hosts.into_iter().flatten().any(|host| is_of(origin, host))
+    }
+
     /// The headers that a preflight gets besides [`Self::headers`].
     #[must_use]
     pub fn preflight(&self, parts: &Parts) -> Vec<(HeaderName, HeaderValue)> {
@@ -92,6 +113,23 @@ impl Cors {
         }
         headers
     }
+}
+
+/// Whether an origin is one of this host, with or without the port that its scheme implies.
+fn is_of(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let implied = match scheme {
+        "https" => ":443",
+        _ => ":80",
+    };
+    let bare = |text: &str| {
+        text.strip_suffix(implied)
+            .unwrap_or(text)
+            .to_ascii_lowercase()
+    };
+    bare(authority) == bare(host)
 }
 
 #[cfg(test)]
@@ -137,6 +175,47 @@ mod tests {
             Some("http://a")
         );
         assert_eq!(allow_origin(list(), false, "http://a.evil"), None);
+    }
+
+    #[test]
+    fn unguarded_transports_are_for_the_own_pages_and_the_allowed_ones() {
+        let admits = |origins: Origins, headers: &[(&str, &str)]| {
+            let mut request = http::Request::builder()
+                .uri("/")
+                .header("host", "a.example:8080");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let cors = Cors {
+                origins,
+                credentials: false,
+            };
+            cors.admits(&request.body(()).unwrap().into_parts().0)
+        };
+        let list = || Origins::List(vec!["http://b.example".to_owned()]);
+        assert!(admits(Origins::Off, &[]));
+        assert!(admits(Origins::Off, &[("origin", "http://a.example:8080")]));
+        assert!(!admits(Origins::Off, &[("origin", "http://a.example")]));
+        assert!(!admits(Origins::Off, &[("origin", "http://b.example")]));
+        assert!(!admits(Origins::Off, &[("origin", "null")]));
+        assert!(admits(list(), &[("origin", "http://b.example")]));
+        assert!(admits(list(), &[("origin", "http://a.example:8080")]));
+        assert!(!admits(list(), &[("origin", "http://evil")]));
+        assert!(admits(Origins::Any, &[("origin", "null")]));
+        let forwarded = ("x-forwarded-host", "chat.example");
+        assert!(admits(
+            Origins::Off,
+            &[forwarded, ("origin", "https://chat.example")]
+        ));
+        assert!(!admits(Origins::Off, &[("sec-fetch-site", "cross-site")]));
+        assert!(admits(Origins::Off, &[("sec-fetch-site", "same-origin")]));
+    }
+
+    #[test]
+    fn default_ports_are_implied() {
+        assert!(is_of("https://a.example", "A.example:443"));
+        assert!(is_of("http://a.example:80", "a.example"));
+        assert!(!is_of("http://a.example", "a.example:443"));
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub struct Context<'a> {
     pub(crate) session: &'a mut Session,
     /// Budget of what was sent past the outbox.
     pub(crate) sent_bytes: usize,
+    pub(crate) over_rate: bool,
 }
 
 impl Context<'_> {
@@ -78,6 +79,13 @@ impl Context<'_> {
     #[must_use]
     pub fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Whether the message of this call is over the rates of its session, which are configured to
+    /// drop: what it asks for should not be done. Always false in other calls.
+    #[must_use]
+    pub fn is_over_rate(&self) -> bool {
+        self.over_rate
     }
 
     /// Sends ahead of what still waits in the outbox, behind what already left it.

@@ -4,6 +4,7 @@
 //! Requests reach it by mailbox, packets of other threads through its
 //! [outbox](sockhop_outbox::Outbox). The layer above is a [`Handler`].
 
+mod admission;
 mod config;
 mod cors;
 mod draining;
@@ -13,6 +14,7 @@ mod layer;
 mod mailbox;
 mod metrics;
 mod polling;
+mod rate;
 mod registry;
 mod request;
 mod response;
@@ -22,6 +24,7 @@ mod tasks;
 mod transports;
 mod websocket;
 
+pub use admission::{Admission, AdmissionConfig};
 pub use config::{AllowRequest, Cookie, EngineConfig, Forbidden};
 pub use cors::{Cors, OriginPredicate, Origins};
 pub use draining::OpenSessions;
@@ -29,6 +32,7 @@ pub use handler::{Context, ControlOf, Handler, Opened, SessionHandler};
 pub use handshake::{Handshake, PeerAddress, Secure};
 pub use layer::{EngineLayer, Layered};
 pub use metrics::Metrics;
+pub use rate::{OverRate, Rate, SessionRates};
 pub use response::Body;
 pub use service::{EngineParts, EngineService, ResponseFuture};
 pub use tasks::Tasks;

@@ -19,7 +19,7 @@ pub struct Metrics {
 }
 
 /// The labels of all close reasons.
-const CLOSE_REASONS: [&str; 10] = [
+const CLOSE_REASONS: [&str; 11] = [
     "transport_close",
     "transport_error",
     "ping_timeout",
@@ -30,10 +30,11 @@ const CLOSE_REASONS: [&str; 10] = [
     "slow_consumer",
     "server_shutdown",
     "connect_timeout",
+    "rate_limited",
 ];
 
 /// The labels of all refusals: error codes, and what is answered without one.
-const REFUSALS: [&str; 9] = [
+const REFUSALS: [&str; 13] = [
     "0",
     "1",
     "2",
@@ -43,6 +44,10 @@ const REFUSALS: [&str; 9] = [
     "empty",
     "too_large",
     "unavailable",
+    "origin",
+    "rate",
+    "address_rate",
+    "address_sessions",
 ];
 
 /// Which way something went, as a label.

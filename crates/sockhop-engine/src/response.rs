@@ -1,6 +1,7 @@
 //! Answers: bodies of polls, errors in the form that clients expect, compression.
 
 use std::io::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engineio_proto::{BodyKind, RequestError, payload};
@@ -9,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
+use crate::admission::Unadmitted;
 use crate::request::Compression;
 
 /// The body of every answer: complete from the start.
@@ -86,6 +88,25 @@ pub(crate) fn unavailable() -> Response<Body> {
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
+}
+
+/// A handshake that was not admitted, and the name under which it is counted. A whole address is
+/// told 429, since the others are served.
+pub(crate) fn unadmitted(why: Unadmitted) -> (&'static str, Response<Body>) {
+    let (label, status, wait) = match why {
+        Unadmitted::Rate(wait) => ("rate", StatusCode::SERVICE_UNAVAILABLE, wait),
+        Unadmitted::AddressRate(wait) => ("address_rate", StatusCode::TOO_MANY_REQUESTS, wait),
+        Unadmitted::AddressSessions => {
+            let wait = Duration::from_secs(5);
+            ("address_sessions", StatusCode::TOO_MANY_REQUESTS, wait)
+        }
+    };
+    let mut response = empty(status);
+    let seconds = wait.as_secs() + 1;
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    (label, response)
 }
 
 /// A POST whose body is over the limit. The rest of it is not read, so the connection ends.

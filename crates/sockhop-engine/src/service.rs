@@ -21,6 +21,7 @@ use sockhop_outbox::Outbox;
 use tokio::sync::oneshot;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::admission::{Place, Unadmitted};
 use crate::draining::OpenSessions;
 use crate::handler::{Handler, Opened};
 use crate::mailbox::{Mail, Mailbox, PollReply, Refused};
@@ -30,7 +31,7 @@ use crate::registry::{Entry, Registry};
 use crate::request::{Query, websocket_key};
 use crate::response::{self, Body};
 use crate::session_task::{Parts, SessionTask};
-use crate::{EngineConfig, Handshake, Metrics, Tasks};
+use crate::{EngineConfig, Handshake, Metrics, PeerAddress, Tasks};
 
 /// What all sessions of a mount share.
 pub(crate) struct Shared<H: Handler> {
@@ -223,8 +224,14 @@ impl<H: Handler> EngineService<H> {
         if query.transport == Transport::WebSocket {
             return Err(RequestError::BadRequest.into());
         }
-        let version = self.admit(head, query)?;
-        let (task, id, mailbox) = self.open(head, version, Transport::Polling, query.peer, None)?;
+        let (version, place) = self.admit(head, query)?;
+        let wish = Wish {
+            version,
+            transport: Transport::Polling,
+            peer: query.peer,
+            place,
+        };
+        let (task, id, mailbox) = self.open(head, wish, None)?;
         let (reply, answer) = oneshot::channel();
         mailbox.send(Mail::Poll { reply });
         self.shared.tasks.spawn("session", task);
@@ -237,8 +244,19 @@ impl<H: Handler> EngineService<H> {
         Ok(response)
     }
 
-    /// Whether a new session may be opened: the hook, then the version, as clients expect.
-    fn admit(&self, head: &Head, query: &Query) -> Result<ProtocolVersion, Refusal> {
+    /// Whether a new session may be opened: where the page is from, the hook, then the version, as
+    /// clients expect, then how many there are.
+    fn admit(
+        &self,
+        head: &Head,
+        query: &Query,
+    ) -> Result<(ProtocolVersion, Option<Place>), Refusal> {
+        let config = &self.shared.config;
+        // Browsers guard neither of these: their answers can be read by any page.
+        let unguarded = query.transport == Transport::WebSocket || query.peer.jsonp.is_some();
+        if config.check_origin && unguarded && !config.cors.admits(head) {
+            return Err(Refusal::Origin);
+        }
         if let Some(allow) = &self.shared.config.allow_request {
             allow(head).map_err(|forbidden| Refusal::Forbidden(forbidden.0))?;
         }
@@ -246,7 +264,15 @@ impl<H: Handler> EngineService<H> {
         if self.shared.closing.load(Ordering::Relaxed) {
             return Err(Refusal::Unavailable);
         }
-        Ok(version)
+        let place = match &config.admission {
+            Some(admission) => {
+                let address = head.extensions.get::<PeerAddress>();
+                let now = tokio::time::Instant::now().into_std();
+                Some(admission.admit(now, address.map(|address| address.0.ip()))?)
+            }
+            None => None,
+        };
+        Ok((version, place))
     }
 
     async fn websocket(
@@ -268,9 +294,14 @@ impl<H: Handler> EngineService<H> {
                 }
             }
             None => {
-                let version = self.admit(head, &query)?;
-                let transport = Transport::WebSocket;
-                let (task, ..) = self.open(head, version, transport, query.peer, Some(upgrade))?;
+                let (version, place) = self.admit(head, &query)?;
+                let wish = Wish {
+                    version,
+                    transport: Transport::WebSocket,
+                    peer: query.peer,
+                    place,
+                };
+                let (task, ..) = self.open(head, wish, Some(upgrade))?;
                 self.shared.tasks.spawn("session", task);
             }
         }
@@ -280,11 +311,15 @@ impl<H: Handler> EngineService<H> {
     fn open(
         &self,
         head: &Head,
-        version: ProtocolVersion,
-        transport: Transport,
-        peer: PollingPeer,
+        wish: Wish,
         upgrade: Option<OnUpgrade>,
     ) -> Result<(SessionTask<H>, SessionId, Mailbox), Refusal> {
+        let Wish {
+            version,
+            transport,
+            peer,
+            place,
+        } = wish;
         let shared = &self.shared;
         let mut random = [0; 12];
         // The operating system has no random bytes: no session can be opened safely.
@@ -322,6 +357,7 @@ impl<H: Handler> EngineService<H> {
             handler: shared.handler.open(opened),
             mailbox: mailbox.clone(),
             outbox,
+            _place: place,
         };
         Ok((SessionTask::new(parts, upgrade), id, mailbox))
     }
@@ -337,6 +373,8 @@ impl<H: Handler> EngineService<H> {
                     response::error(error, Some(&message), websocket),
                 )
             }
+            Refusal::Origin => ("origin", response::empty(StatusCode::FORBIDDEN)),
+            Refusal::Unadmitted(why) => response::unadmitted(why),
             Refusal::Empty => ("empty", response::empty(StatusCode::BAD_REQUEST)),
             Refusal::TooLarge => ("too_large", response::too_large()),
             Refusal::Unavailable => ("unavailable", response::unavailable()),
@@ -352,10 +390,28 @@ pub(crate) enum Refusal {
     Error(RequestError),
     /// The hook said no, with this message.
     Forbidden(String),
+    /// A page of another origin wants a transport that browsers do not guard.
+    Origin,
+    /// Too many sessions or handshakes.
+    Unadmitted(Unadmitted),
     /// 400 without a body.
     Empty,
     TooLarge,
     Unavailable,
+}
+
+/// The session that a handshake asks for.
+struct Wish {
+    version: ProtocolVersion,
+    transport: Transport,
+    peer: PollingPeer,
+    place: Option<Place>,
+}
+
+impl From<Unadmitted> for Refusal {
+    fn from(why: Unadmitted) -> Self {
+        Self::Unadmitted(why)
+    }
 }
 
 impl From<RequestError> for Refusal {

@@ -16,8 +16,10 @@ use sockhop_outbox::{Outbox, Taken};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use crate::admission::Place;
 use crate::handler::{Context, ControlOf, Handler, SessionHandler};
 use crate::mailbox::{Mail, Mailbox, PollReply, PostReply, Refused};
+use crate::rate::{Meter, OverRate};
 use crate::service::Shared;
 use crate::transports::{News, Transports};
 use crate::websocket::ReadLimits;
@@ -43,6 +45,8 @@ pub(crate) struct Parts<H: Handler> {
     pub(crate) handler: H::Session,
     pub(crate) mailbox: Mailbox,
     pub(crate) outbox: Outbox<Outgoing<ControlOf<H>>>,
+    /// Given back when the session ends.
+    pub(crate) _place: Option<Place>,
 }
 
 /// Everything but the timer, which must not move.
@@ -59,6 +63,10 @@ struct Driver<H: Handler> {
     counted: Transport,
     closed: bool,
     traffic: TrafficDelta,
+    /// None: the session may send as much as it likes.
+    meter: Option<Box<Meter>>,
+    /// Whether the message that is being handled is over the session's rates.
+    over_rate: bool,
 }
 
 /// Counted during a turn and added to the shared counters at its end.
@@ -82,6 +90,8 @@ impl<H: Handler> SessionTask<H> {
             .shared
             .metrics
             .opened(counted, parts.session.version());
+        let limited = parts.shared.config.rates.is_limited();
+        let meter = limited.then(|| Box::new(Meter::new(now())));
         let mut driver = Driver {
             parts,
             transports,
@@ -92,6 +102,8 @@ impl<H: Handler> SessionTask<H> {
             counted,
             closed: false,
             traffic: TrafficDelta::default(),
+            meter,
+            over_rate: false,
         };
         driver.call(now(), |handler, cx| handler.start(cx));
         Self {
@@ -212,6 +224,7 @@ impl<H: Handler> Driver<H> {
             now,
             session,
             sent_bytes: 0,
+            over_rate: std::mem::take(&mut self.over_rate),
         };
         f(handler, &mut cx);
         if cx.sent_bytes > 0 {
@@ -421,7 +434,7 @@ impl<H: Handler> Driver<H> {
         match event {
             Event::Message(message) => {
                 self.traffic.messages_in += 1;
-                if !self.closed {
+                if !self.closed && self.is_within_rates(now, message.len()) {
                     self.call(now, |handler, cx| handler.message(cx, message));
                 }
             }
@@ -436,6 +449,21 @@ impl<H: Handler> Driver<H> {
             }
             Event::Closed(reason) => self.close(&reason),
         }
+    }
+
+    /// Whether the peer may say this now. If not, it is closed, or only its message is for nothing:
+    /// [`Context::is_over_rate`].
+    fn is_within_rates(&mut self, now: Instant, bytes: usize) -> bool {
+        let Some(meter) = &mut self.meter else {
+            return true;
+        };
+        let rates = &self.parts.shared.config.rates;
+        self.over_rate = !meter.take(rates, now, bytes);
+        if self.over_rate && rates.over == OverRate::Close {
+            self.parts.session.close(now, CloseReason::RateLimited);
+            return false;
+        }
+        true
     }
 
     fn close(&mut self, reason: &CloseReason) {

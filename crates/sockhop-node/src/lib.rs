@@ -32,7 +32,7 @@ pub mod telemetry;
 pub use self::config::{DEFAULT_CONFIG, Dialect, Fault, Faults};
 pub use cli::{Cli, Command, Flags};
 pub use drain::DrainConfig;
-pub use http::Page;
+pub use http::{ClientsConfig, Network, NotANetwork, Page};
 pub use node::{Mount, Node, NodeConfig, NodeError};
 pub use route::{PrivateConfig, Secret};
 pub use shutdown::shutdown_signal;

@@ -20,7 +20,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::client_files::ClientFiles;
 use crate::control::{Control, ControlSite, Phase, Readiness, watch_cluster, watch_lateness};
 use crate::drain::{DrainConfig, close_sessions};
-use crate::http::{Listener, MountPoint, Mounts, Page, PublicSite, Site, serve};
+use crate::http::{
+    Clients, ClientsConfig, Listener, MountPoint, Mounts, Page, PublicSite, Serving, Site, serve,
+};
 use crate::redis::{RedisLink, is_local, redis_place};
 use crate::route::{self, PrivateConfig, PrivateSite, Proof, Router};
 use crate::telemetry::LogFormat;
@@ -40,6 +42,8 @@ pub struct NodeConfig {
     pub header_timeout: Duration,
     /// How long sessions and handlers may take to end at shutdown. Default 10 s.
     pub close_timeout: Duration,
+    /// Whose a connection is, and how many one address may have.
+    pub clients: ClientsConfig,
     /// How the node ends.
     pub drain: DrainConfig,
     /// Where `/metrics`, `/healthz` and `/readyz` are served for operators only. Default: nowhere,
@@ -72,6 +76,7 @@ impl Default for NodeConfig {
             client_dir: None,
             header_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(10),
+            clients: ClientsConfig::default(),
             drain: DrainConfig::default(),
             control: None,
             private: PrivateConfig::default(),
@@ -323,8 +328,12 @@ impl Node {
             control,
             shows_metrics: running.config.control.is_none(),
         });
-        let tasks = running.server.tasks().clone();
-        let mut serving = Box::pin(serve(listener, site, tasks, running.config.header_timeout));
+        let serving = Serving {
+            tasks: running.server.tasks().clone(),
+            header_timeout: running.config.header_timeout,
+            clients: Arc::new(Clients::new(running.config.clients.clone(), &registry)?),
+        };
+        let mut serving = Box::pin(serve(listener, site, serving));
         running.control.phase(Phase::Serving);
         tracing::info!("listening on http://{address}");
         tokio::select! {
@@ -382,12 +391,12 @@ impl Running {
     /// Serves a listener besides the public one, up to the last moment.
     fn serve_until_stopped(&self, listener: Listener, site: impl Site) {
         let tasks = self.server.tasks().clone();
-        let serving = serve(
-            listener,
-            Arc::new(site),
-            tasks.clone(),
-            self.config.header_timeout,
-        );
+        let serving = Serving {
+            tasks: tasks.clone(),
+            header_timeout: self.config.header_timeout,
+            clients: Arc::new(Clients::anybody()),
+        };
+        let serving = serve(listener, Arc::new(site), serving);
         self.server.tasks().spawn("listener", async move {
             tokio::select! {
                 () = serving => {}

@@ -190,7 +190,11 @@ impl Connection {
                     payload,
                     ack,
                 } => {
-                    self.event(&namespace, name, payload, ack);
+                    if cx.is_over_rate() {
+                        self.server.metrics().dropped_over_rate();
+                    } else {
+                        self.event(&namespace, name, payload, ack);
+                    }
                 }
                 ClientEvent::Ack { payload, sink, .. } => sink.answer(payload),
                 ClientEvent::AckTimeout { sink } => sink.fail(AckError::Timeout),

@@ -114,9 +114,10 @@ impl From<&CloseReason> for DisconnectReason {
             CloseReason::ServerShutdown => Self::ServerShuttingDown,
             CloseReason::InvalidMessage => Self::ParseError,
             CloseReason::Violation(violation) if violation.is_parse_error() => Self::ParseError,
-            CloseReason::Violation(_) | CloseReason::TransportError | CloseReason::SlowConsumer => {
-                Self::TransportError
-            }
+            CloseReason::Violation(_)
+            | CloseReason::TransportError
+            | CloseReason::RateLimited
+            | CloseReason::SlowConsumer => Self::TransportError,
         }
     }
 }

@@ -22,13 +22,14 @@ const DISCONNECT_REASONS: [DisconnectReason; 9] = [
     DisconnectReason::ServerNamespaceDisconnect,
 ];
 
-const DROP_REASONS: [&str; 6] = [
+const DROP_REASONS: [&str; 7] = [
     "volatile",
     "unknown_ack",
     "crossed_disconnect",
     "repeated_connect",
     "no_handler",
     "too_many_acks",
+    "rate",
 ];
 
 /// The labels of [`crate::HandlerError`].
@@ -147,6 +148,10 @@ impl Metrics {
 
     pub(crate) fn dropped_server_event(&self) {
         self.dropped.with_label_values(&["no_server_handler"]).inc();
+    }
+
+    pub(crate) fn dropped_over_rate(&self) {
+        self.dropped.with_label_values(&["rate"]).inc();
     }
 
     pub(crate) fn dropped_with_ack(&self) {

@@ -39,12 +39,12 @@ pub(super) fn check(raw: &Raw) -> Result<NodeConfig, Faults> {
 
 /// Collects faults. A value with a fault is replaced by some other one, so that the check goes on.
 #[derive(Debug, Default)]
-struct Checker {
+pub(super) struct Checker {
     faults: Vec<Fault>,
 }
 
 impl Checker {
-    fn fault(&mut self, key: &str, text: impl Into<String>) {
+    pub(super) fn fault(&mut self, key: &str, text: impl Into<String>) {
         self.faults.push(Fault::new(key, text));
     }
 
@@ -68,6 +68,7 @@ impl Checker {
             log_format: raw.log.format,
             workers: NonZeroUsize::new(workers),
             drain: self.drain(&raw.drain),
+            clients: self.clients(&raw.admission),
             control: (!control.is_empty())
                 .then(|| self.address("control.listen", control))
                 .flatten(),
@@ -86,6 +87,9 @@ impl Checker {
             websocket: session.websocket,
             allow_v3: session.allow_eio3,
             cors: self.cors(&raw.cors),
+            check_origin: raw.cors.check_origin,
+            admission: self.admission(&raw.admission),
+            rates: self.rates(&raw.rates),
             cookie: self.cookie(&raw.cookie),
             max_sessions: self.at_least_one("limits.max_sessions", limits.max_sessions),
             max_fragments: self.at_least_one("limits.max_fragments", limits.max_fragments),
@@ -233,11 +237,11 @@ impl Checker {
         Duration::from_millis(value)
     }
 
-    fn at_least_one(&mut self, key: &str, value: u64) -> usize {
+    pub(super) fn at_least_one(&mut self, key: &str, value: u64) -> usize {
         self.number(key, value, 1..=u64::MAX)
     }
 
-    fn any_number(&mut self, key: &str, value: u64) -> usize {
+    pub(super) fn any_number(&mut self, key: &str, value: u64) -> usize {
         self.number(key, value, 0..=u64::MAX)
     }
 

@@ -4,6 +4,7 @@
 //! `check` then looks at what the values mean.
 
 mod check;
+mod guard;
 mod raw;
 
 use std::fmt;

@@ -10,6 +10,7 @@ use sockhop::engine::Cookie;
 
 use crate::telemetry::LogFormat;
 
+use super::guard::{AdmissionSection, RatesSection};
 use crate::NodeConfig;
 pub use cluster::Dialect;
 pub(super) use cluster::{Cluster, Control, Drain, Private, Redis};
@@ -33,6 +34,8 @@ pub(super) struct Raw {
     pub(super) private: Private,
     pub(super) redis: Redis,
     pub(super) cluster: Cluster,
+    pub(super) admission: AdmissionSection,
+    pub(super) rates: RatesSection,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -63,6 +66,7 @@ pub(super) struct Session {
 pub(super) struct Cors {
     pub(super) origins: Vec<String>,
     pub(super) credentials: bool,
+    pub(super) check_origin: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -149,6 +153,7 @@ impl From<&NodeConfig> for Raw {
                     Origins::List(list) => list.clone(),
                 },
                 credentials: engine.cors.credentials,
+                check_origin: engine.check_origin,
             },
             cookie: CookieSection::from(engine.cookie.as_ref()),
             limits: Limits::from(config),
@@ -166,6 +171,9 @@ impl From<&NodeConfig> for Raw {
             private: Private::from(&config.private),
             redis: Redis::from(config.redis.as_ref()),
             cluster: Cluster::from(config),
+            // Without limits there is nothing to read back; a node is only made from a section.
+            admission: AdmissionSection::default(),
+            rates: RatesSection::default(),
         }
     }
 }

@@ -16,7 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use sockhop::engine::{PeerAddress, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Site;
+use super::clients::{Clients, Counted};
+use super::{Site, proxy_protocol};
 
 /// Connections that the kernel may hold for us.
 const BACKLOG: i32 = 4096;
@@ -49,17 +50,21 @@ impl Listener {
     }
 }
 
+/// How a listener serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Serving {
+    pub(crate) tasks: Tasks,
+    /// How long the head of a request may take.
+    pub(crate) header_timeout: Duration,
+    pub(crate) clients: Arc<Clients>,
+}
+
 /// Accepts and serves connections for as long as this future is polled. Connections that are
 /// still open when the tasks are asked to stop finish their request and end.
-pub(crate) async fn serve<S: Site>(
-    listener: Listener,
-    site: Arc<S>,
-    tasks: Tasks,
-    header_timeout: Duration,
-) {
+pub(crate) async fn serve<S: Site>(listener: Listener, site: Arc<S>, serving: Serving) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(serving.header_timeout)
         // Without `pipeline_flush`: with it, an answer to a request whose body nobody reads is lost.
         .max_buf_size(MAX_HEAD_BYTES);
     let mut rest = FIRST_REST;
@@ -67,7 +72,7 @@ pub(crate) async fn serve<S: Site>(
         match listener.0.accept().await {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
-                serve_connection(stream, peer, &http, &site, &tasks);
+                serve_connection(stream, peer, &http, &site, &serving);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -91,28 +96,66 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn serve_connection<S: Site>(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     http: &http1::Builder,
     site: &Arc<S>,
-    tasks: &Tasks,
+    serving: &Serving,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         // The connection is gone already.
         tracing::debug!(%error, "cannot set up a connection");
         return;
     }
-    let site = Arc::clone(site);
+    let clients = Arc::clone(&serving.clients);
+    if !clients.config.proxy_protocol {
+        if let Some(counted) = clients.count(peer.ip()) {
+            serve_client(stream, peer, counted, http, site, serving);
+        }
+        return;
+    }
+    if !clients.config.trusted_proxies.is_empty() && !clients.trusts(peer.ip()) {
+        clients.refused("untrusted_proxy");
+        return;
+    }
+    let (http, site) = (http.clone(), Arc::clone(site));
+    let later = serving.clone();
+    serving.tasks.spawn("proxy-header", async move {
+        let header = proxy_protocol::read(&mut stream);
+        match tokio::time::timeout(later.header_timeout, header).await {
+            Ok(Ok(client)) => {
+                let peer = client.unwrap_or(peer);
+                if let Some(counted) = clients.count(peer.ip()) {
+                    serve_client(stream, peer, counted, &http, &site, &later);
+                }
+            }
+            Ok(Err(_)) | Err(_) => clients.refused("proxy_header"),
+        }
+    });
+}
+
+/// Serves a connection of a client that is known.
+fn serve_client<S: Site>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    counted: Counted,
+    http: &http1::Builder,
+    site: &Arc<S>,
+    serving: &Serving,
+) {
+    let (site, clients) = (Arc::clone(site), Arc::clone(&serving.clients));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(PeerAddress(peer));
+        let client = clients.client(peer, request.headers());
+        request.extensions_mut().insert(PeerAddress(client));
         let answer = Arc::clone(&site).respond(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let stopping = tasks.clone();
-    tasks.spawn("connection", async move {
+    let stopping = serving.tasks.clone();
+    serving.tasks.spawn("connection", async move {
+        let _counted = counted;
         let mut connection = pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,

@@ -1,7 +1,9 @@
 //! The public listener: accepts connections and finds the route of each request.
 
 mod accept;
+mod clients;
 mod mounts;
+mod proxy_protocol;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +14,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Empty, Full};
 use hyper::body::Incoming;
 
-pub(crate) use accept::{Listener, serve};
+pub(crate) use accept::{Listener, Serving, serve};
+pub(crate) use clients::Clients;
+pub use clients::{ClientsConfig, Network, NotANetwork};
 pub(crate) use mounts::{MountPoint, Mounts};
 
 use crate::client_files::ClientFiles;
