@@ -1,20 +1,29 @@
 //! Runs the steps of a case.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use testkit::RedisServer;
 
 use crate::peer::{Answer, Arrived, Fault, Frame, Peer, head, sid_in, upgrade_headers};
 use crate::process::{PATIENCE, echo};
-use crate::script::{Abandon, Case, FrameStep, Open, Request, Step, Vars};
+use crate::script::{Abandon, Case, FrameStep, Open, Publish, Request, Step, Vars};
 
 /// How long the server may take bytes that nobody reads the answers of.
 const STUCK: Duration = Duration::from_secs(2);
 
+/// What is attacked.
+pub(crate) struct Target<'a> {
+    /// Connections go to one after the other.
+    pub(crate) nodes: Vec<SocketAddr>,
+    pub(crate) redis: Option<&'a RedisServer>,
+}
+
 /// The attacker of one case.
 pub(crate) struct Attack<'a> {
-    /// Connections go to one after the other.
-    nodes: &'a [SocketAddr],
+    target: &'a Target<'a>,
     connections: usize,
     vars: Vars,
     peers: HashMap<String, Peer>,
@@ -26,7 +35,7 @@ pub(crate) struct Attack<'a> {
 }
 
 /// Runs a case once, with `n` where it says so; how many inputs that were.
-pub(crate) fn run(nodes: &[SocketAddr], case: &Case, n: usize) -> Result<usize, Fault> {
+pub(crate) fn run(target: &Target<'_>, case: &Case, n: usize) -> Result<usize, Fault> {
     let no_values = [String::new()];
     let values = if case.each.is_empty() {
         &no_values[..]
@@ -35,7 +44,7 @@ pub(crate) fn run(nodes: &[SocketAddr], case: &Case, n: usize) -> Result<usize, 
     };
     let mut inputs = 0;
     for value in values {
-        let mut attack = Attack::new(nodes, value, n);
+        let mut attack = Attack::new(target, value, n);
         for (index, step) in case.steps.iter().enumerate() {
             attack.step(step).map_err(|fault| {
                 format!("{}, {value:?}, step {}: {fault}", case.name, index + 1)
@@ -47,14 +56,14 @@ pub(crate) fn run(nodes: &[SocketAddr], case: &Case, n: usize) -> Result<usize, 
 }
 
 impl<'a> Attack<'a> {
-    fn new(nodes: &'a [SocketAddr], each: &str, n: usize) -> Self {
+    fn new(target: &'a Target<'a>, each: &str, n: usize) -> Self {
         let vars = Vars {
             each: each.to_owned(),
             n,
             ..Vars::default()
         };
         Self {
-            nodes,
+            target,
             connections: 0,
             vars,
             peers: HashMap::new(),
@@ -65,7 +74,8 @@ impl<'a> Attack<'a> {
     }
 
     fn connect(&mut self) -> Result<Peer, Fault> {
-        let address = self.nodes[self.connections % self.nodes.len()];
+        let nodes = &self.target.nodes;
+        let address = nodes[self.connections % nodes.len()];
         self.connections += 1;
         Peer::connect(address)
     }
@@ -158,6 +168,7 @@ impl<'a> Attack<'a> {
             Step::Alive(alive) => self.alive(*alive, soon),
             Step::CutEverywhere(request) => self.cut_everywhere(request),
             Step::Sids(count) => self.sids(*count),
+            Step::Publish(publish) => self.publish(publish),
             Step::Abandon(abandon) => self.abandon(abandon),
         }
     }
@@ -358,6 +369,35 @@ impl<'a> Attack<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Says something to all nodes that the others of their Redis could say.
+    fn publish(&mut self, publish: &Publish) -> Result<(), Fault> {
+        let redis = self.target.redis.ok_or("no Redis")?;
+        let bytes = publish.message.bytes(&self.vars);
+        let mut stream =
+            TcpStream::connect(("127.0.0.1", redis.port())).map_err(|error| error.to_string())?;
+        let channel = self.vars.fill(&publish.channel);
+        let mut command = format!(
+            "*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${}\r\n",
+            channel.len(),
+            bytes.len()
+        )
+        .into_bytes();
+        command.extend_from_slice(&bytes);
+        command.extend_from_slice(b"\r\n");
+        self.inputs += 1;
+        stream
+            .write_all(&command)
+            .map_err(|error| error.to_string())?;
+        let mut answer = [0; 4];
+        stream
+            .read_exact(&mut answer)
+            .map_err(|error| error.to_string())?;
+        let heard = answer[1] != b'0';
+        (heard || publish.to_nobody)
+            .then_some(())
+            .ok_or_else(|| format!("nobody hears {channel}"))
     }
 
     /// Opens sessions and leaves them in the state that `how` names.

@@ -78,6 +78,15 @@ impl Node {
         }
     }
 
+    /// Waits until the node knows of this many, itself included.
+    pub(crate) fn wait_for_members(&self, members: u64) {
+        let known = || match self.metric("sockhop_node_members")? {
+            now if now >= members => Ok(()),
+            now => Err(format!("{now} members")),
+        };
+        wait_until(PATIENCE, known).expect("the nodes find each other");
+    }
+
     pub(crate) fn lives(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }

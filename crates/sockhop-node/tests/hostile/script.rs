@@ -35,6 +35,9 @@ pub(crate) struct Case {
     /// Runs with an eighth of this in place of `n`, then with all of it: the time that the server
     /// computes may grow with the input, not faster.
     pub(crate) linear: Option<usize>,
+    /// Only where there is a Redis.
+    #[serde(default)]
+    pub(crate) needs_redis: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -82,6 +85,8 @@ pub(crate) enum Step {
     CutEverywhere(Request),
     /// This many handshakes have ids without anything in common.
     Sids(usize),
+    /// A message on a channel of the cluster's Redis.
+    Publish(Publish),
     /// This many sessions that are opened and forgotten.
     Abandon(Abandon),
 }
@@ -98,6 +103,16 @@ pub(crate) struct Open {
     /// Whether the client joins `/` at once. Default true, for a WebSocket.
     #[serde(default = "yes")]
     pub(crate) join: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Publish {
+    pub(crate) channel: String,
+    pub(crate) message: Data,
+    /// Whether it is all right that no node listens there.
+    #[serde(default)]
+    pub(crate) to_nobody: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
