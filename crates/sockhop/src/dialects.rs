@@ -4,7 +4,7 @@ mod metrics;
 mod serve;
 
 use std::fmt;
-use std::future::{Future, ready};
+use std::future::{Future, pending, ready};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use sockhop_adapter::{
     BroadcastOptions, BusError, Channels, Cluster, DisconnectScope, Foreign, ForeignAcks,
     ForeignAnswer, NodeId, RemoteSocketInfo, Room, SocketId, Target, Wait, WritePacket,
 };
+use tokio::time::Instant;
 
 use metrics::DialectCollector;
 pub(crate) use serve::drive;
@@ -192,28 +193,43 @@ impl Foreign for Dialects {
         timeout: Duration,
         packet: WritePacket<'_>,
     ) -> Wait<ForeignAnswer<ForeignAcks>> {
+        // Servers of Node.js do not tell whose an ack is, but only one socket has this id.
+        let only = match target.options.rooms.as_slice() {
+            [room] if may_be_id(room.as_str()) => Some(SocketId::from(room.as_str())),
+            _ => None,
+        };
         let asked_node = self.ask_node(target, timeout, packet);
         let asked_python = self.ask_python(target, packet);
         if asked_node.is_none() && asked_python.is_none() {
             return nothing();
         }
         Box::pin(async move {
+            let deadline = Instant::now() + timeout;
             let node = async {
                 match asked_node {
-                    Some((question, servers)) => node_acks(question, servers, timeout).await,
+                    Some((question, servers)) => node_acks(only, question, servers, timeout).await,
                     None => ForeignAnswer::default(),
                 }
             };
-            let python = async {
-                match asked_python {
-                    Some((id, question)) => python_ack(id, question, timeout).await,
-                    None => None,
+            let wants_python = asked_python.is_some();
+            let python = python_ack(asked_python);
+            tokio::pin!(node, python);
+            // Python servers say nothing of clients that they do not have, so an answer from
+            // anywhere else ends the wait for them.
+            tokio::select! {
+                mut all = &mut node => {
+                    if wants_python && all.found.answers.is_empty() {
+                        let ack = tokio::time::timeout_at(deadline, python).await;
+                        all.found.expected += usize::from(ack.is_ok());
+                        all.found.answers.extend(ack.ok());
+                    }
+                    all
                 }
-            };
-            let (mut all, python) = tokio::join!(node, python);
-            all.found.expected += usize::from(python.is_some());
-            all.found.answers.extend(python);
-            all
+                ack = &mut python => ForeignAnswer {
+                    found: ForeignAcks { answers: vec![ack], expected: 1 },
+                    missing: 0,
+                },
+            }
         })
     }
 
@@ -386,8 +402,9 @@ impl Dialects {
     }
 }
 
-/// The acks of clients of Node.js servers. Whose they are is not told.
+/// The acks of clients of Node.js servers; of the `only` one, if that is known.
 async fn node_acks(
+    only: Option<SocketId>,
     question: Option<Question>,
     servers: Servers,
     timeout: Duration,
@@ -400,7 +417,7 @@ async fn node_acks(
     let mut found = ForeignAcks::default();
     let (missing, question) = collect(question, servers, timeout, |answer| {
         if let Answer::Ack(args) = answer {
-            found.answers.push((None, Payload::from_args(args)));
+            found.answers.push((only.clone(), Payload::from_args(args)));
         }
     })
     .await;
@@ -409,16 +426,13 @@ async fn node_acks(
 }
 
 /// The ack of one client, if it lives on a Python server: if not, nobody ever says so.
-async fn python_ack(
-    id: SocketId,
-    question: Question,
-    timeout: Duration,
-) -> Option<(Option<SocketId>, Payload)> {
-    let answer = tokio::time::timeout(timeout, question.next()).await;
-    match answer.ok().flatten()? {
-        Answer::Ack(args) => Some((Some(id), Payload::from_args(args))),
-        _ => None,
+async fn python_ack(asked: Option<(SocketId, Question)>) -> (Option<SocketId>, Payload) {
+    if let Some((id, question)) = asked
+        && let Some(Answer::Ack(args)) = question.next().await
+    {
+        return (Some(id), Payload::from_args(args));
     }
+    pending().await
 }
 
 /// They could not be asked: all of them are missing.

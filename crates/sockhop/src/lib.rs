@@ -46,6 +46,7 @@ pub use engineio_proto as engineio;
 pub use engineio_proto::{ProtocolVersion, Transport};
 pub use socketio_proto::{Args, ConnectError, Limits, NamespaceName, Parser, Payload, Value};
 pub use sockhop_adapter::bus::MemoryBusLimits;
+pub use sockhop_adapter::dialect::DialectLimits;
 pub use sockhop_adapter::dialect::node::NodeDialectConfig;
 pub use sockhop_adapter::dialect::python::PythonDialectConfig;
 pub use sockhop_adapter::{

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use socketio_proto::{Payload, encode_event};
+use engineio_proto::Text;
+use socketio_proto::{Args, Payload, encode_event};
 use sockhop_adapter::dialect::node::{Asker, NodeDialect, NodeRequest};
 use sockhop_adapter::dialect::python::{Callback, PythonDialect, PythonRequest};
 use sockhop_adapter::dialect::{DialectStats, ForeignEvent, Ignored};
 use sockhop_adapter::{
-    AckCollector, Adapter, BroadcastOptions, ChannelMessage, DisconnectScope, Room, SocketId,
+    AckCollector, Adapter, BroadcastOptions, ChannelMessage, DisconnectScope, Reply, Room,
+    ServerEvent, SocketId,
 };
 
 use super::Dialects;
 use crate::connection::Control;
 use crate::namespace::Namespace;
 use crate::server::Server;
+use crate::servers;
 
 /// How long the acks of clients are waited for when the server that wants them does not say.
 const DEFAULT_ACK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -54,6 +57,9 @@ struct Host<'a> {
     dialects: &'a Arc<Dialects>,
     waiting: &'a Arc<AtomicUsize>,
 }
+
+/// Namespace, name and arguments.
+type ServerEventParts = (Text, String, Args);
 
 /// One of [`MAX_WAITING`], until it is dropped.
 struct Place(Arc<AtomicUsize>);
@@ -126,8 +132,11 @@ impl Host<'_> {
                 node.answer_rooms(&asker, &adapter.rooms().all_rooms());
             }
             NodeRequest::ServerSideEmit {
-                event, args, asker, ..
-            } => self.server_side_emit(namespace, &event, Payload::from_args(args), asker),
+                namespace,
+                event,
+                args,
+                asker,
+            } => self.server_side_emit((namespace, event, args), asker),
         }
     }
 
@@ -239,14 +248,26 @@ impl Host<'_> {
         Some((place, acks.ok()?))
     }
 
-    fn server_side_emit(
-        &self,
-        namespace: &Namespace,
-        event: &str,
-        payload: Payload,
-        asker: Option<Asker>,
-    ) {
-        let _ = (namespace, event, payload, asker);
+    /// Without an answer the other server would take this node for dead: it says null then.
+    fn server_side_emit(&self, event: ServerEventParts, asker: Option<Asker>) {
+        let reply = asker.map(|asker| {
+            let dialects = Arc::clone(self.dialects);
+            Reply::new(move |answer| {
+                let args = answer.and_then(|answer| answer.args().ok());
+                let first = args.and_then(|args| args.0.into_iter().next());
+                if let Some(node) = &dialects.node {
+                    node.answer_emitted(&asker, first.unwrap_or_default());
+                }
+            })
+        });
+        let (namespace, event, args) = event;
+        let event = ServerEvent {
+            namespace,
+            event: event.into(),
+            payload: Payload::from_args(args),
+            reply,
+        };
+        servers::dispatch(self.server, event);
     }
 }
 
