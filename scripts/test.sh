@@ -55,6 +55,11 @@ conformance() {
   tests/conformance/run.sh
 }
 
+cluster() {
+  [[ $built ]] || { echo "not run: the build failed"; return 1; }
+  tests/conformance/cluster/run.sh
+}
+
 browser() {
   [[ $built ]] || { echo "not run: the build failed"; return 1; }
   tests/browser/run.sh
@@ -103,6 +108,7 @@ step "doc tests" count_rust doc_tests
 step "loom" count_rust loom_tests
 if [[ ! $rust_only ]]; then
   step "conformance" count_script conformance
+  step "cluster" count_script cluster
   step "browser" count_script browser
 fi
 
