@@ -88,6 +88,7 @@ impl RedisServer {
     }
 
     /// Starts one with further options, each name followed by its value: `["--maxclients", "9"]`.
+    /// `{port}` in a value is the port that was found free.
     ///
     /// # Panics
     /// It does not start.
@@ -245,6 +246,7 @@ impl RedisServer {
 
     /// Runs the program and says whether it answers.
     fn launch(&mut self) -> bool {
+        let port = self.port.to_string();
         let mut command = Command::new("redis-server");
         if self.sentinel {
             command
@@ -253,7 +255,7 @@ impl RedisServer {
         }
         // An explicit port of the caller, such as 0, comes later and wins.
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", &port, "--bind", "127.0.0.1"])
             .arg("--dir")
             .arg(&self.folder)
             .arg("--unixsocket")
@@ -270,7 +272,11 @@ impl RedisServer {
             ]);
         }
         let child = command
-            .args(&self.options)
+            .args(
+                self.options
+                    .iter()
+                    .map(|option| option.replace("{port}", &port)),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

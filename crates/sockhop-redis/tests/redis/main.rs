@@ -2,5 +2,6 @@
 
 mod faults;
 mod groups;
+mod logins;
 mod single;
 mod support;
