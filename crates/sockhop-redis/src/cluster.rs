@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
 
-use crate::connect::Login;
 use crate::error::ConnectError;
 use crate::resp::Value;
 use crate::routes::Routes;
@@ -61,7 +60,7 @@ async fn ask_anybody(
     }
     let mut failure = ConnectError::NoCluster;
     for seed in seeds {
-        match shared.connector.ask(seed, Login::Server, &QUESTION).await {
+        match shared.connector.ask(seed, &QUESTION).await {
             Ok(value) => match usable(&value, seed) {
                 Some(ranges) => return Ok(ranges),
                 None => failure = ConnectError::NoCluster,

@@ -27,7 +27,7 @@ pub(crate) struct Connector {
 
 /// Whom to log in as.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Login {
+enum Login {
     Server,
     Sentinel,
 }
@@ -60,21 +60,34 @@ impl Connector {
         self.within_limit(named).await
     }
 
+    /// Connects to a sentinel and logs in.
+    pub(crate) async fn open_sentinel(
+        &self,
+        address: &Address,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
+        self.within_limit(self.open(address, Login::Sentinel)).await
+    }
+
+    /// Asks one question while nothing else is under way.
+    pub(crate) async fn ask_on(
+        &self,
+        stream: &mut Box<dyn Stream>,
+        words: &[&[u8]],
+    ) -> Result<Value, ConnectError> {
+        match self.within_limit(ask(stream, words)).await? {
+            Value::Error(line) => Err(ConnectError::Refused(line)),
+            value => Ok(value),
+        }
+    }
+
     /// Asks a server one question on a connection of its own.
     pub(crate) async fn ask(
         &self,
         address: &Address,
-        login: Login,
         words: &[&[u8]],
     ) -> Result<Value, ConnectError> {
-        let answered = async {
-            let mut stream = self.open(address, login).await?;
-            match ask(&mut stream, words).await? {
-                Value::Error(line) => Err(ConnectError::Refused(line)),
-                value => Ok(value),
-            }
-        };
-        self.within_limit(answered).await
+        let mut stream = self.within_limit(self.open(address, Login::Server)).await?;
+        self.ask_on(&mut stream, words).await
     }
 
     /// Makes sure that a server is a master, as far as we may ask.

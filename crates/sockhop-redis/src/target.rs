@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::time::sleep;
 
-use crate::connect::{Connector, Login, Stream};
+use crate::connect::{Connector, Stream};
 use crate::error::ConnectError;
 use crate::link::Link;
 use crate::resp::Value;
@@ -62,7 +62,7 @@ impl Target {
         match self {
             Self::Fixed(address) => connector.connect(address, name).await,
             Self::Sentinel(sentinels) => {
-                let address = sentinels.find_master(connector).await?;
+                let (address, _) = sentinels.find_master(connector).await?;
                 let mut stream = connector.connect(&address, name).await?;
                 connector.check_master(&mut stream).await?;
                 *sentinels.lock() = Some(address);
@@ -88,30 +88,42 @@ impl Sentinels {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks one after the other.
-    async fn find_master(&self, connector: &Connector) -> Result<Address, ConnectError> {
+    /// Asks one after the other; comes with the connection to the one that knew.
+    async fn find_master(
+        &self,
+        connector: &Connector,
+    ) -> Result<(Address, Box<dyn Stream>), ConnectError> {
         let first = self.answered.load(Ordering::Relaxed);
+        let mut failure = ConnectError::NoMaster;
+        for offset in 0..self.addresses.len() {
+            let index = (first + offset) % self.addresses.len();
+            let asked = async {
+                let mut stream = connector.open_sentinel(&self.addresses[index]).await?;
+                Ok((self.ask(connector, &mut stream).await?, stream))
+            };
+            match asked.await {
+                Ok(found) => {
+                    self.answered.store(index, Ordering::Relaxed);
+                    return Ok(found);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    async fn ask(
+        &self,
+        connector: &Connector,
+        sentinel: &mut Box<dyn Stream>,
+    ) -> Result<Address, ConnectError> {
         let question: [&[u8]; 3] = [
             b"SENTINEL",
             b"get-master-addr-by-name",
             self.master.as_bytes(),
         ];
-        let mut failure = ConnectError::NoMaster;
-        for offset in 0..self.addresses.len() {
-            let index = (first + offset) % self.addresses.len();
-            let answer = connector
-                .ask(&self.addresses[index], Login::Sentinel, &question)
-                .await;
-            match answer.map(|value| address(&value)) {
-                Ok(Some(address)) => {
-                    self.answered.store(index, Ordering::Relaxed);
-                    return Ok(address);
-                }
-                Ok(None) => {}
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        let answer = connector.ask_on(sentinel, &question).await?;
+        address(&answer).ok_or(ConnectError::NoMaster)
     }
 }
 
@@ -136,13 +148,23 @@ impl Link {
             return;
         };
         let shared = &self.shared;
+        let connector = &shared.connector;
         let watch = async {
+            let mut sentinel: Option<Box<dyn Stream>> = None;
             loop {
                 sleep(shared.config.topology_interval).await;
+                let master = match sentinel.take() {
+                    Some(mut stream) => sentinels
+                        .ask(connector, &mut stream)
+                        .await
+                        .map(|master| (master, stream)),
+                    None => sentinels.find_master(connector).await,
+                };
                 // Sentinels out of reach are no reason to leave a master that answers.
-                let Ok(master) = sentinels.find_master(&shared.connector).await else {
+                let Ok((master, stream)) = master else {
                     continue;
                 };
+                sentinel = Some(stream);
                 let connected = sentinels.lock().clone();
                 if connected.is_some_and(|connected| connected != master) {
                     self.restart();
