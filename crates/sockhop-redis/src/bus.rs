@@ -55,6 +55,7 @@ impl RedisBus {
         metrics: Metrics,
         spawner: impl Spawner,
     ) -> Result<Self, RedisError> {
+        config.check()?;
         let connector = Connector::new(&config)?;
         let mode = config.url.mode.clone();
         let sharded = config.cluster_sharded && matches!(mode, Mode::Cluster { .. });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::RedisError;
 use crate::url::{RedisUrl, Secret};
 
 /// Where Redis is and how the bus behaves.
@@ -95,5 +96,53 @@ impl RedisConfig {
             sync_timeout: Duration::from_secs(5),
             topology_interval: Duration::from_secs(1),
         }
+    }
+    /// Whether the times fit together.
+    pub(crate) fn check(&self) -> Result<(), RedisError> {
+        let times = [
+            self.connect_timeout,
+            self.command_timeout,
+            self.canary_interval,
+            self.backoff_min,
+            self.topology_interval,
+        ];
+        // A millisecond is too short for all of them, and less could not be divided.
+        if times.iter().any(|time| *time < Duration::from_millis(1)) {
+            return Err(RedisError::Config("a time is shorter than a millisecond"));
+        }
+        if self.canary_timeout <= self.canary_interval {
+            return Err(RedisError::Config(
+                "the timeout of the canary must be longer than its interval",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> RedisConfig {
+        RedisConfig::new("redis://app:hunter2@localhost".parse().unwrap())
+    }
+
+    #[test]
+    fn passwords_show_in_no_debug_output() {
+        let mut config = config();
+        config.password = Some(Secret::new("hunter3"));
+        config.sentinel_password = Some(Secret::new("hunter4"));
+        assert!(!format!("{config:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn times_that_do_not_fit_together_are_refused() {
+        assert!(config().check().is_ok());
+        let mut late = config();
+        late.canary_interval = late.canary_timeout;
+        assert!(late.check().is_err());
+        let mut hasty = config();
+        hasty.command_timeout = Duration::ZERO;
+        assert!(hasty.check().is_err());
     }
 }

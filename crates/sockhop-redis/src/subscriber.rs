@@ -143,10 +143,7 @@ impl Link {
                     kind,
                     subscribed,
                     channel,
-                } => {
-                    self.confirmed_change(kind, subscribed, &bytes[channel]);
-                    Ok(())
-                }
+                } => self.confirmed_change(kind, subscribed, &bytes[channel]),
                 Push::Error(line) => self.refused_change(&bytes[line]),
                 Push::Other => Ok(()),
             };
@@ -180,15 +177,18 @@ impl Link {
         }
     }
 
-    fn confirmed_change(&self, kind: Kind, subscribed: bool, channel: &[u8]) {
+    fn confirmed_change(&self, kind: Kind, subscribed: bool, channel: &[u8]) -> Result<(), Fault> {
         let mut subscriptions = self.subscriptions();
-        match subscriptions.confirm(kind, subscribed, channel) {
-            Confirmed::Expected => {}
-            Confirmed::Unasked => {
+        match (subscriptions.confirm(kind, subscribed, channel), kind) {
+            (Confirmed::Expected, _) => Ok(()),
+            (Confirmed::Unasked, Kind::Shard) => {
                 subscriptions.lost(kind, channel);
                 drop(subscriptions);
                 self.moved();
+                Ok(())
             }
+            // No server does this. Whatever it means, all of it is subscribed anew.
+            (Confirmed::Unasked, Kind::Channel | Kind::Pattern) => Err(Fault::Moved),
         }
     }
 

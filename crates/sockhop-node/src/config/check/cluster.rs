@@ -135,6 +135,7 @@ impl Checker {
             backoff_max: self.time("redis.backoff_max_ms", redis.backoff_max_ms),
             sync_timeout: self.time("redis.sync_timeout_ms", redis.sync_timeout_ms),
             topology_interval: self.time("redis.topology_interval_ms", redis.topology_interval_ms),
+            cluster_sharded: redis.cluster_sharded,
             ..RedisConfig::new(url)
         }
     }

@@ -89,6 +89,7 @@ pub(in crate::config) struct Redis {
     pub(in crate::config) backoff_max_ms: u64,
     pub(in crate::config) sync_timeout_ms: u64,
     pub(in crate::config) topology_interval_ms: u64,
+    pub(in crate::config) cluster_sharded: bool,
 }
 
 impl From<&DrainConfig> for Drain {
@@ -173,6 +174,7 @@ impl From<Option<&RedisConfig>> for Redis {
             backoff_max_ms: millis(config.backoff_max),
             sync_timeout_ms: millis(config.sync_timeout),
             topology_interval_ms: millis(config.topology_interval),
+            cluster_sharded: config.cluster_sharded,
         }
     }
 }
