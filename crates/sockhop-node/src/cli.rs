@@ -10,6 +10,7 @@ use ::config::Value;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, DEFAULT_CONFIG, Dialect, Faults, Flag};
+use crate::doctor;
 use crate::node::NodeConfig;
 use crate::telemetry::LogFormat;
 
@@ -43,6 +44,13 @@ pub enum Command {
     /// nothing.
     CheckConfig {
         /// Configuration file; without it only the environment is checked.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say whether this machine and its Redis are ready for a node, and what to do if they are not.
+    /// Serves nothing and changes nothing.
+    Doctor {
+        /// Configuration file; without it the environment and the defaults.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -199,6 +207,7 @@ impl Command {
         let (text, code) = match self {
             Self::DefaultConfig => (DEFAULT_CONFIG.to_owned(), ExitCode::SUCCESS),
             Self::CheckConfig { config } => check(config.as_deref(), environment),
+            Self::Doctor { config } => examine(config.as_deref(), environment),
         };
         match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => code,
@@ -213,6 +222,24 @@ fn check(
 ) -> (String, ExitCode) {
     match config::load(file, environment, Vec::new()) {
         Ok(_) => ("the configuration is fine\n".to_owned(), ExitCode::SUCCESS),
+        Err(faults) => (format!("{faults}\n"), ExitCode::FAILURE),
+    }
+}
+
+fn examine(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> (String, ExitCode) {
+    match config::load(file, environment, Vec::new()) {
+        Ok(config) => {
+            let (report, runs) = doctor::examine(&config);
+            let code = if runs {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+            (report, code)
+        }
         Err(faults) => (format!("{faults}\n"), ExitCode::FAILURE),
     }
 }

@@ -21,6 +21,7 @@ mod cli;
 mod client_files;
 mod config;
 mod control;
+mod doctor;
 mod drain;
 mod http;
 mod node;

@@ -3,6 +3,7 @@
 //! - [`bus`]: [`RedisBus`], one node's end of it.
 //! - [`config`]: what it takes, with defaults; [`url`]: where Redis is.
 //! - [`resp`]: the wire protocol, sans-IO.
+//! - [`inspect`]: a look at a Redis before it is used.
 //! - [`metrics`]: what is counted.
 //!
 //! Inside: `link` keeps one server's two connections, `publisher` and `subscriber` are what runs on
@@ -20,6 +21,7 @@ pub mod config;
 mod connect;
 mod error;
 mod inbox;
+pub mod inspect;
 mod link;
 pub mod metrics;
 mod outgoing;

@@ -3,6 +3,7 @@
 
 mod attack;
 mod corpus;
+mod descriptors;
 mod document;
 mod inputs;
 mod matrix;

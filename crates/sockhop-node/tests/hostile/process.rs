@@ -58,6 +58,15 @@ impl Node {
         Self::run(command, environment)
     }
 
+    /// A node that may open only so many files.
+    pub(crate) fn start_with_descriptors(descriptors: usize) -> Self {
+        let mut command = Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_sockhop");
+        let script = format!("ulimit -n {descriptors}; exec {binary} \"$@\"");
+        command.args(["-c", &script, "sh"]).args(&OPTIONS[..2]);
+        Self::run(command, &[])
+    }
+
     fn run(mut command: Command, environment: &[(&str, &str)]) -> Self {
         let mut process = command
             .envs(environment.iter().copied())
