@@ -28,6 +28,19 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 10] = [
+        Self::Answered,
+        Self::Upgraded,
+        Self::UnknownOwner,
+        Self::Unreachable,
+        Self::Refused,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Aborted,
+        Self::Busy,
+        Self::Hopped,
+    ];
+
     fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -82,6 +95,16 @@ impl Metrics {
         registry.register(Box::new(forwarded.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(received.clone()))?;
+        // A series that appears with its first event has no rate at that event.
+        for outcome in Outcome::ALL {
+            forwarded.with_label_values(&[outcome.label()]);
+        }
+        for kind in ["request", "websocket"] {
+            in_flight.with_label_values(&[kind]);
+        }
+        for result in ["forbidden", "not_found", "served"] {
+            received.with_label_values(&[result]);
+        }
         Ok(Self {
             forwarded,
             in_flight,
