@@ -38,7 +38,12 @@ need_compiler() {
 # Servers that tests start themselves, on ports of their own. The services of these names that
 # Debian starts when it installs them are not used.
 need_servers() {
-  need_commands redis-server:redis-server nginx:nginx-light haproxy:haproxy
+  need_commands redis-server:redis-server nginx:nginx-light haproxy:haproxy \
+    prometheus:prometheus
+}
+
+need_docker() {
+  need_commands dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap
 }
 
 need_clients() {

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test; the last line is "N passed, M failed".
 #
-#   scripts/test.sh          everything: Rust, real clients, browser
-#   scripts/test.sh --rust   only what needs no Node.js, Python or Chromium
+#   scripts/test.sh            everything: Rust, real clients, balancers, browser
+#   scripts/test.sh --rust     only what needs no Node.js, Python or Chromium
+#   scripts/test.sh --compose  docker-compose.yml for real; not part of everything, for it takes long
 #
 # Needs a Rust toolchain; on Debian it installs whatever else is missing.
 set -uo pipefail
@@ -14,7 +15,11 @@ source scripts/packages.sh
 case ${1:-} in
   "") rust_only="" ;;
   --rust) rust_only=yes ;;
-  *) echo "usage: scripts/test.sh [--rust]" >&2; exit 2 ;;
+  --compose)
+    need_clients && need_docker || exit 1
+    exec deploy/test/compose.sh
+    ;;
+  *) echo "usage: scripts/test.sh [--rust | --compose]" >&2; exit 2 ;;
 esac
 
 target=${CARGO_TARGET_DIR:-$root/target}
@@ -58,6 +63,11 @@ conformance() {
 cluster() {
   [[ $built ]] || { echo "not run: the build failed"; return 1; }
   tests/conformance/cluster/run.sh
+}
+
+balancers() {
+  [[ $built ]] || { echo "not run: the build failed"; return 1; }
+  tests/balancers/run.sh
 }
 
 browser() {
@@ -109,6 +119,7 @@ step "loom" count_rust loom_tests
 if [[ ! $rust_only ]]; then
   step "conformance" count_script conformance
   step "cluster" count_script cluster
+  step "balancers" count_script balancers
   step "browser" count_script browser
 fi
 
