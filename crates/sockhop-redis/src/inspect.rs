@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::config::RedisConfig;
-use crate::connect::{Connector, Login};
+use crate::connect::Connector;
 use crate::error::{ConnectError, RedisError};
 use crate::resp::Value;
 use crate::url::{Address, Mode};
@@ -58,7 +58,10 @@ async fn places(config: &RedisConfig, connector: &Connector) -> Vec<Address> {
         Mode::Sentinel { sentinels, master } => {
             let question: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", master.as_bytes()];
             for sentinel in sentinels {
-                let answer = connector.ask(sentinel, Login::Sentinel, &question).await;
+                let Ok(mut stream) = connector.open_sentinel(sentinel).await else {
+                    continue;
+                };
+                let answer = connector.ask_on(&mut stream, &question).await;
                 if let Ok(Value::Array(pair)) = answer
                     && let [Value::Bulk(host), Value::Bulk(port)] = pair.as_slice()
                     && let Ok(port) = String::from_utf8_lossy(port).parse()
@@ -80,7 +83,7 @@ async fn look(
 ) -> Result<Inspection, ConnectError> {
     let ask = |words: Vec<Vec<u8>>| async move {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        connector.ask(address, Login::Server, &words).await
+        connector.ask(address, &words).await
     };
     let words = |text: &[&str]| text.iter().map(|word| word.as_bytes().to_vec()).collect();
     let info = match ask(words(&["INFO", "server"])).await {
