@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # sockhop nodes, Node.js servers and a Python server as members of one cluster over a real Redis.
 #
-#   tests/conformance/cluster/run.sh [MEMBER [TEST...]]
+#   tests/conformance/cluster/run.sh [FOLDER [TEST...]]
 #
-# MEMBER  the sockhop member; target/release/examples/member unless given
+# FOLDER  where the examples `member` and `contract` are; target/release/examples unless given
 # TEST    files of js/; all of them unless given
 #
 # Installs what is missing (node_modules beside this file, a virtual environment in .cache/ of the
@@ -15,7 +15,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 cache=$root/.cache
 logs=$cache/cluster
-member=${1:-$root/target/release/examples/member}
+examples=$(realpath "${1:-$root/target/release/examples}")
+member=$examples/member
+export CLUSTER_CONTRACT=$examples/contract
 [ $# -gt 0 ] && shift
 tests=("$@")
 [ ${#tests[@]} -gt 0 ] || tests=("$here"/js/*.test.js)
@@ -25,8 +27,9 @@ die() {
   exit 2
 }
 
-case $member in */*) ;; *) member=./$member ;; esac
-[ -x "$member" ] || die "no member at $member (cargo build --release --examples)"
+for example in "$member" "$CLUSTER_CONTRACT"; do
+  [ -x "$example" ] || die "there is no $example (cargo build --release --examples)"
+done
 command -v redis-server >/dev/null || die "redis-server is needed"
 mkdir -p "$logs"
 

@@ -44,9 +44,9 @@ export class Peer {
   #inbox = new Inbox();
   #gone;
 
-  constructor(member, { namespace = '/', parser = 'json', query } = {}) {
+  constructor(member, { namespace = '/', parser = 'json', query, url = urls[member] } = {}) {
     this.member = member;
-    this.socket = io(urls[member] + namespace, {
+    this.socket = io(url + namespace, {
       forceNew: true,
       reconnection: false,
       transports: ['websocket'],
@@ -89,9 +89,9 @@ export class Peer {
     return this.#inbox.next(`${event} at ${this.member}`, (it) => it.event === event);
   }
 
-  /** Whether an event of this name has come and nobody has asked for it. */
-  has(event) {
-    return this.#inbox.unclaimed.some((it) => it.event === event);
+  /** Whether such an event has come and nobody has asked for it. */
+  has(event, matches = () => true) {
+    return this.#inbox.unclaimed.some((it) => it.event === event && matches(it.args));
   }
 
   /** The reason, once the server has ended this client. */
@@ -152,9 +152,9 @@ export async function nodeEmitter(t, namespace = '/') {
 }
 
 /** A write-only manager of python-socketio: `await emitter(method, args, options)`. */
-export function pythonEmitter(t) {
+export function pythonEmitter(t, url = redisUrl) {
   const script = fileURLToPath(new URL('../servers/emitter.py', import.meta.url));
-  const child = spawn(variable('CLUSTER_PYTHON_BIN'), ['-B', script, redisUrl], {
+  const child = spawn(variable('CLUSTER_PYTHON_BIN'), ['-B', script, url], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   t.after(() => child.stdin.end());
