@@ -86,6 +86,12 @@ impl<C> Adapter<C> {
         &self.namespace
     }
 
+    /// This node's part in the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
     /// Who is in which room on this node.
     #[must_use]
     pub fn rooms(&self) -> &Rooms<C> {

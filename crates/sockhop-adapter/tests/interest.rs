@@ -35,10 +35,10 @@ impl Host<Directive> for Node {
 impl Node {
     fn new(hub: &MemoryHub, tag: u32) -> Self {
         let bus = Arc::new(hub.attach(NodeId::new(u64::from(tag) << 40)).unwrap());
-        let cluster = support::cluster(bus.clone());
+        let adapter = support::adapter(bus.clone(), RoomLimits::default());
         Self {
-            adapter: Arc::new(support::chat(RoomLimits::default(), Arc::clone(&cluster))),
-            cluster,
+            cluster: Arc::clone(adapter.cluster()),
+            adapter: Arc::new(adapter),
             bus,
             tag,
         }

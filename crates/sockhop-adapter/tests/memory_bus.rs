@@ -28,10 +28,10 @@ struct Node {
 impl Node {
     fn new(hub: &MemoryHub, number: u64) -> Self {
         let bus = Arc::new(hub.attach(NodeId::new(number)).unwrap());
-        let cluster = support::cluster(bus.clone());
+        let adapter = support::adapter(bus.clone(), RoomLimits::default());
         Self {
-            adapter: Arc::new(support::chat(RoomLimits::default(), Arc::clone(&cluster))),
-            cluster,
+            cluster: Arc::clone(adapter.cluster()),
+            adapter: Arc::new(adapter),
             bus,
             peers: HashMap::new(),
         }

@@ -2,9 +2,11 @@
 //! shape of the workspace.
 
 mod clock;
+mod net;
 mod redis;
 mod redis_groups;
 
 pub use clock::Clock;
+pub use net::{Faults, Net, Random};
 pub use redis::{RedisReply, RedisServer};
 pub use redis_groups::{RedisCluster, RedisSentinel};

@@ -34,32 +34,23 @@ pub(crate) struct Peer {
     pub(crate) outbox: Outbox<Outgoing<Directive>>,
 }
 
-/// An adapter of the namespace `/chat`.
+/// An adapter of the namespace `/chat`, in the cluster of a node that has not said hello.
 pub(crate) fn adapter(bus: Arc<dyn Bus>, limits: RoomLimits) -> Adapter<Directive> {
-    chat(limits, cluster(bus))
-}
-
-/// An adapter of the namespace `/chat` in a cluster.
-pub(crate) fn chat(limits: RoomLimits, cluster: Arc<Cluster>) -> Adapter<Directive> {
-    let namespace = NamespaceName::parse("/chat").expect("it begins with a slash");
-    Adapter::new(namespace, limits, cluster)
-}
-
-/// A node that has not said hello.
-pub(crate) fn cluster(bus: Arc<dyn Bus>) -> Arc<Cluster> {
     let identity = Identity {
         started_ms: 1,
         version: "0".to_owned(),
         token: ForwardToken::new([0; 32]),
     };
     let stats = Arc::new(Stats::default());
-    Cluster::new(
+    let namespace = NamespaceName::parse("/chat").expect("it begins with a slash");
+    let cluster = Cluster::new(
         bus,
         ClusterConfig::default(),
         identity,
         stats,
         Instant::now(),
-    )
+    );
+    Adapter::new(namespace, limits, cluster)
 }
 
 /// Connects the socket `id`.

@@ -290,3 +290,6 @@ impl Reader {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;
