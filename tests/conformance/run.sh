@@ -4,7 +4,7 @@
 #   tests/conformance/run.sh [SERVER [SUITE...]]
 #
 # SERVER  the server binary; target/release/examples/contract unless given
-# SUITE   raw, clients, python-v4, python-v5, cross; all of them unless given. Besides, `cluster` is
+# SUITE   raw, clients, python-v4, python-v5, cross, cluster; all of them unless given. `cluster` is
 #         clients, python-v5 and cross again, against three nodes on one Redis behind a balancer
 #         that sends every request to the next node
 #
@@ -20,7 +20,7 @@ logs=$cache/conformance
 server=${1:-$root/target/release/examples/contract}
 [ $# -gt 0 ] && shift
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(raw clients python-v4 python-v5 cross)
+[ ${#suites[@]} -gt 0 ] || suites=(raw clients python-v4 python-v5 cross cluster)
 
 die() {
   echo "conformance: $*" >&2

@@ -5,14 +5,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::contract::{Contract, WebSocket};
-use support::until;
+use support::{get, until};
 use testkit::RedisServer;
 
 #[test]
 fn broadcasts_rooms_and_exceptions_hold_across_processes() {
     let redis = RedisServer::start();
     let nodes: [Contract; 3] = Contract::cluster(&redis.url());
-    let [(mut a, _), (mut b, _), (mut c, c_id)] = nodes.each_ref().map(WebSocket::connect);
+    let [(mut a, a_id), (mut b, b_id), (mut c, c_id)] = nodes.each_ref().map(WebSocket::connect);
 
     assert_eq!(a.call("\"broadcast\",\"not to me\""), "[\"ok\"]");
     for other in [&mut b, &mut c] {
@@ -36,6 +36,10 @@ fn broadcasts_rooms_and_exceptions_hold_across_processes() {
     assert_eq!(a.call(&format!("\"room-emit\",\"{c_id}\",3")), "[\"ok\"]");
     assert_eq!(c.hear(), format!("42[\"room-msg\",\"{c_id}\",3]"));
 
+    let members = c.call("\"members\",\"red\"");
+    for id in [&a_id, &b_id, &c_id] {
+        assert!(members.contains(id.as_str()), "{members}");
+    }
     assert_eq!(a.call("\"leave\",\"red\""), "[\"ok\"]");
     assert_eq!(c.call("\"room-broadcast\",\"red\",4"), "[\"ok\"]");
     assert_eq!(b.hear(), "42[\"room-msg\",\"red\",4]");
@@ -191,6 +195,26 @@ fn a_node_that_ends_in_order_is_gone_at_once() {
         nodes[0].metric("sockhop_node_members") == Some(1.0)
     });
     assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let redis = RedisServer::start();
+    let node = Contract::start(&redis.url(), 1);
+    let (_, _, metrics) = get(node.address, "/metrics", "");
+    let names = metrics.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        Some(name.to_owned())
+    });
+    let document = include_str!("../../../docs/operations.md");
+    let missing: Vec<_> = names
+        .filter(|name| !document.contains(&format!("`{name}`")))
+        .collect();
+    assert!(
+        metrics.contains("sockhop_route_forwarded_total"),
+        "{metrics}"
+    );
+    assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
 }
 
 /// Clients during the restart of Redis.
