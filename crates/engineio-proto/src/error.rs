@@ -167,6 +167,8 @@ pub enum CloseReason {
     ConnectTimeout,
     /// The peer sent more than its rate allows.
     RateLimited,
+    /// All sessions together held too much, and this one was among the newest.
+    MemoryBudget,
 }
 
 impl CloseReason {
@@ -180,7 +182,9 @@ impl CloseReason {
             Self::TransportError => "transport error",
             Self::PingTimeout => "ping timeout",
             Self::Violation(violation) if violation.is_parse_error() => "parse error",
-            Self::Violation(_) | Self::SlowConsumer | Self::RateLimited => "transport error",
+            Self::Violation(_) | Self::SlowConsumer | Self::RateLimited | Self::MemoryBudget => {
+                "transport error"
+            }
             Self::InvalidMessage
             | Self::ForcedClose
             | Self::ServerShutdown
@@ -203,6 +207,7 @@ impl CloseReason {
             Self::ServerShutdown => "server_shutdown",
             Self::ConnectTimeout => "connect_timeout",
             Self::RateLimited => "rate_limited",
+            Self::MemoryBudget => "memory_budget",
         }
     }
 
@@ -216,6 +221,7 @@ impl CloseReason {
             | Self::Violation(_)
             | Self::InvalidMessage
             | Self::RateLimited
+            | Self::MemoryBudget
             | Self::SlowConsumer => false,
         }
     }

@@ -8,6 +8,7 @@ use http::request::Parts;
 
 use crate::admission::Admission;
 use crate::cors::Cors;
+use crate::memory::MemoryBudget;
 use crate::rate::SessionRates;
 
 /// Decides about a handshake before a session is allocated; see [`EngineConfig::allow_request`].
@@ -53,6 +54,8 @@ pub struct EngineConfig {
     pub admission: Option<Admission>,
     /// What one session may send. Default: no limit.
     pub rates: SessionRates,
+    /// What may wait for all clients together. Default: as much as each may have by itself.
+    pub memory: Option<MemoryBudget>,
 }
 
 impl Default for EngineConfig {
@@ -73,6 +76,7 @@ impl Default for EngineConfig {
             check_origin: true,
             admission: None,
             rates: SessionRates::default(),
+            memory: None,
         }
     }
 }

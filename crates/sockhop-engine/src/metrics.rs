@@ -19,7 +19,7 @@ pub struct Metrics {
 }
 
 /// The labels of all close reasons.
-const CLOSE_REASONS: [&str; 11] = [
+const CLOSE_REASONS: [&str; 12] = [
     "transport_close",
     "transport_error",
     "ping_timeout",
@@ -31,6 +31,7 @@ const CLOSE_REASONS: [&str; 11] = [
     "server_shutdown",
     "connect_timeout",
     "rate_limited",
+    "memory_budget",
 ];
 
 /// The labels of all refusals: error codes, and what is answered without one.

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use crate::admission::Place;
 use crate::handler::{Context, ControlOf, Handler, SessionHandler};
 use crate::mailbox::{Mail, Mailbox, PollReply, PostReply, Refused};
+use crate::memory::{MemoryBudget, Share};
 use crate::rate::{Meter, OverRate};
 use crate::service::Shared;
 use crate::transports::{News, Transports};
@@ -67,6 +68,8 @@ struct Driver<H: Handler> {
     meter: Option<Box<Meter>>,
     /// Whether the message that is being handled is over the session's rates.
     over_rate: bool,
+    /// None: there is no common budget.
+    share: Option<Share>,
 }
 
 /// Counted during a turn and added to the shared counters at its end.
@@ -90,6 +93,7 @@ impl<H: Handler> SessionTask<H> {
             .shared
             .metrics
             .opened(counted, parts.session.version());
+        let share = parts.shared.config.memory.as_ref().map(MemoryBudget::share);
         let limited = parts.shared.config.rates.is_limited();
         let meter = limited.then(|| Box::new(Meter::new(now())));
         let mut driver = Driver {
@@ -104,6 +108,7 @@ impl<H: Handler> SessionTask<H> {
             traffic: TrafficDelta::default(),
             meter,
             over_rate: false,
+            share,
         };
         driver.call(now(), |handler, cx| handler.start(cx));
         Self {
@@ -129,13 +134,13 @@ impl<H: Handler> Future for SessionTask<H> {
             let mut progress = this.driver.timeouts(now);
             progress |= this.driver.round(cx, now);
             if this.driver.parts.session.is_closed() {
-                this.driver.flush_traffic();
+                this.driver.end_turn();
                 return Poll::Ready(());
             }
             if progress {
                 continue;
             }
-            this.driver.flush_traffic();
+            this.driver.end_turn();
             let deadline = this.driver.deadline();
             if *this.armed != deadline {
                 *this.armed = deadline;
@@ -156,7 +161,7 @@ impl<H: Handler> Future for SessionTask<H> {
             }
             return Poll::Pending;
         }
-        this.driver.flush_traffic();
+        this.driver.end_turn();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -513,6 +518,14 @@ impl<H: Handler> Driver<H> {
         if writable != self.writable {
             self.writable = writable;
             self.parts.outbox.set_writable(writable);
+        }
+    }
+
+    /// At the end of a turn: what was counted in it, and what is left waiting.
+    fn end_turn(&mut self) {
+        self.flush_traffic();
+        if let Some(share) = &mut self.share {
+            share.tell(self.parts.outbox.queued_bytes(), &self.parts.mailbox);
         }
     }
 

@@ -198,6 +198,41 @@ fn a_session_over_its_rate_is_closed() {
 }
 
 #[test]
+fn over_the_common_budget_the_newest_that_do_not_read_are_closed() {
+    let node = node(
+        "memory",
+        "[limits]\noutbox_bytes = 100000000\n[admission]\nmemory_budget_bytes = 2000000",
+    );
+    let mut reader = node.connect();
+    // Two that never read; what the kernel takes for them is not the node's.
+    let idle: Vec<_> = (0..2).map(|_| node.connect()).collect();
+    let reason = "sockhop_engine_sessions_closed_total{reason=\"memory_budget\"} ";
+    let text = "x".repeat(1_900);
+    let message = format!("42[\"chat message\",\"{text}\"]");
+    let len = u16::try_from(message.len()).unwrap().to_be_bytes();
+    let head = [0x81, 0xfe, len[0], len[1], 0, 0, 0, 0];
+    let burst = [&head[..], message.as_bytes()].concat().repeat(100);
+    let mut chunk = vec![0; 1 << 20];
+    for _ in 0..400 {
+        reader.write_all(&burst).unwrap();
+        let mut read = 0;
+        while read < 100 * message.len() {
+            read += reader.read(&mut chunk).unwrap();
+        }
+        if !counted(&node, &format!("{reason}0")) {
+            break;
+        }
+    }
+    assert!(counted(&node, &format!("{reason}1")) || counted(&node, &format!("{reason}2")));
+    drop(idle);
+    // Who reads is still served.
+    reader
+        .write_all(&frame("421[\"chat message\",{}]"))
+        .unwrap();
+    read_until(&mut reader, b"431");
+}
+
+#[test]
 fn or_its_events_are_dropped_and_counted_and_it_lives() {
     let node = node(
         "drop",

@@ -117,6 +117,7 @@ impl From<&CloseReason> for DisconnectReason {
             CloseReason::Violation(_)
             | CloseReason::TransportError
             | CloseReason::RateLimited
+            | CloseReason::MemoryBudget
             | CloseReason::SlowConsumer => Self::TransportError,
         }
     }

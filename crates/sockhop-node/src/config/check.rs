@@ -89,6 +89,7 @@ impl Checker {
             cors: self.cors(&raw.cors),
             check_origin: raw.cors.check_origin,
             admission: self.admission(&raw.admission),
+            memory: self.memory(&raw.admission),
             rates: self.rates(&raw.rates),
             cookie: self.cookie(&raw.cookie),
             max_sessions: self.at_least_one("limits.max_sessions", limits.max_sessions),

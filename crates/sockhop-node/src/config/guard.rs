@@ -1,7 +1,7 @@
 //! The sections `[admission]` and `[rates]`: who may come, and how much one session may say.
 
 use serde::{Deserialize, Serialize};
-use sockhop::engine::{Admission, AdmissionConfig, OverRate, Rate, SessionRates};
+use sockhop::engine::{Admission, AdmissionConfig, MemoryBudget, OverRate, Rate, SessionRates};
 
 use super::check::Checker;
 use crate::http::{ClientsConfig, Network};
@@ -19,6 +19,8 @@ pub(super) struct AdmissionSection {
     address_sessions: u64,
     /// 0: no limit.
     address_connections: u64,
+    /// 0: no limit.
+    memory_budget_bytes: u64,
     trusted_proxies: Vec<String>,
     proxy_protocol: bool,
 }
@@ -32,6 +34,7 @@ impl Default for AdmissionSection {
             address_handshake_burst: 20,
             address_sessions: 0,
             address_connections: 0,
+            memory_budget_bytes: 0,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
         }
@@ -83,6 +86,11 @@ impl Checker {
                 .any_number("admission.address_sessions", section.address_sessions),
         };
         (config != AdmissionConfig::default()).then(|| Admission::new(config))
+    }
+
+    pub(super) fn memory(&mut self, section: &AdmissionSection) -> Option<MemoryBudget> {
+        let bytes = self.any_number("admission.memory_budget_bytes", section.memory_budget_bytes);
+        (bytes > 0).then(|| MemoryBudget::new(bytes))
     }
 
     pub(super) fn clients(&mut self, section: &AdmissionSection) -> ClientsConfig {
