@@ -77,7 +77,11 @@ impl Link {
                     Err(fault) => Err(fault),
                 },
                 written = sender.write(), if !idle => {
-                    unanswered.progress = Instant::now();
+                    // What fits into the kernel's buffer leaves also when nobody reads at the other
+                    // end. What does not fit leaves only when somebody does.
+                    if !sender.is_idle() {
+                        unanswered.progress = Instant::now();
+                    }
                     written
                 }
                 () = self.outgoing.filled(), if idle => Ok(()),

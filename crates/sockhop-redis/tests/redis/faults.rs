@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sockhop_adapter::{Bus, BusError};
 use testkit::RedisServer;
 
-use crate::support::{Node, config, until, within};
+use crate::support::{Node, Proxy, config, until, within};
 
 /// From the fault to the moment at which the link is down. The defaults give 1.6 s at most where
 /// there is a processor to run on; tests run where there may be none for a while.
@@ -136,6 +136,25 @@ async fn a_frozen_server_is_noticed_although_its_connections_stay_open() {
     receiver.link_up().await;
     emitter.link_up().await;
     assert!(thawed.elapsed() < BACK_WITHIN);
+    expect_everything_heard(&emitter, &receiver).await;
+}
+
+#[tokio::test]
+async fn connections_that_fall_silent_without_an_end_are_made_anew() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let receiver = Node::start(config(&format!("redis://127.0.0.1:{}", proxy.port))).await;
+    let emitter = Node::start(config(&server.url())).await;
+    for number in 0..1_000 {
+        receiver.subscribe(&format!("topic {number}"));
+    }
+    receiver.synced().await;
+    let silenced = Instant::now();
+    proxy.silence();
+    receiver.link_down().await;
+    assert!(silenced.elapsed() < NOTICED_WITHIN);
+    receiver.link_up().await;
+    assert!(emitter.bus.link().is_up());
     expect_everything_heard(&emitter, &receiver).await;
 }
 

@@ -11,6 +11,9 @@ use bytes::Bytes;
 use prometheus::Registry;
 use sockhop_adapter::{Bus, Channels, NodeId};
 use sockhop_redis::{Metrics, RedisBus, RedisConfig};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Until what must happen has happened; generous, for loaded machines: a sentinel that was not run
@@ -144,4 +147,47 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// A way to a server that can fall silent without closing anything.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    silent: watch::Sender<bool>,
+}
+
+impl Proxy {
+    pub(crate) async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("a bound address").port();
+        let silent = watch::Sender::new(false);
+        let silences = silent.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "tests have no server to track tasks"
+        )]
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut silence = silences.subscribe();
+                // A connection made after the silence began is not part of it.
+                silence.mark_unchanged();
+                let copying = tokio::spawn(async move {
+                    let far = TcpStream::connect(("127.0.0.1", server)).await;
+                    let mut far = far.expect("the server is there");
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        // Both ends stay open, and nothing passes any more.
+                        _ = silence.changed() => std::future::pending().await,
+                    }
+                });
+                drop(copying);
+            }
+        });
+        drop(accepting);
+        Self { port, silent }
+    }
+
+    /// Lets the connections that there are fall silent; new ones work.
+    pub(crate) fn silence(&self) {
+        self.silent.send_modify(|silent| *silent = true);
+    }
 }
