@@ -7,7 +7,7 @@
 //! - [`metrics`]: what is counted.
 //!
 //! Inside: `link` keeps one server's two connections, `publisher` and `subscriber` are what runs on
-//! them, `outgoing`, `subscriptions` and `inbox` are the three queues between them and everybody
+//! them, `hearing` judges whether a node is deaf, `outgoing`, `subscriptions` and `inbox` are the three queues between them and everybody
 //! else, `connect`, `tls` and `target` make connections; `routes`, `slots` and `cluster` choose among the
 //! links of a Redis Cluster.
 //!
@@ -20,6 +20,7 @@ mod cluster;
 pub mod config;
 mod connect;
 mod error;
+mod hearing;
 mod inbox;
 pub mod inspect;
 mod link;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::connect::Stream;
 use crate::error::Fault;
+use crate::hearing::{Hearing, Verdict};
 use crate::link::{Canary, Link, restarted};
 use crate::metrics::Dropped;
 use crate::pipe::{Receiver, Sender, split};
@@ -20,19 +21,6 @@ use crate::subscriptions::Confirmed;
 
 /// How often the canary is looked at, in parts of its timeout.
 const CHECKS_PER_TIMEOUT: u32 = 15;
-
-/// What is known about one subscription connection.
-#[derive(Debug)]
-struct Hearing {
-    connection: u64,
-    born: Instant,
-    /// The wish with which everything is subscribed that was wanted at the start.
-    complete: u64,
-    is_complete: bool,
-    last_sent: Option<Instant>,
-    last_heard: Instant,
-    last_check: Instant,
-}
 
 /// What arrived in one read, reused from read to read.
 #[derive(Default)]
@@ -50,7 +38,9 @@ impl Link {
         restarts: &mut watch::Receiver<u64>,
     ) -> Fault {
         let complete = self.subscriptions().connected();
-        let mut hearing = Hearing::new(self.next_connection(), complete);
+        let connection = self.next_connection();
+        let config = &self.shared.config;
+        let mut hearing = Hearing::new(config, connection, complete, Instant::now());
         let fault = self.listen(stream, &mut hearing, restarts).await;
         self.subscriptions().disconnected();
         self.down(&fault);
@@ -110,6 +100,7 @@ impl Link {
         arrived: &mut Arrived,
         hearing: &mut Hearing,
     ) -> Result<(), Fault> {
+        hearing.received(Instant::now());
         let limits = Limits::default();
         let mut at = 0;
         let needed = loop {
@@ -149,10 +140,6 @@ impl Link {
             };
             // What came before a fault was received all the same.
             result = result.and(taken);
-        }
-        if !hearing.is_complete {
-            // A hundred thousand confirmations take their time, and none of them is a canary.
-            hearing.last_heard = Instant::now();
         }
         self.shared
             .deliver(&mut arrived.frames, &mut arrived.messages);
@@ -215,8 +202,7 @@ impl Link {
 
     fn follow_confirmations(&self, hearing: &mut Hearing) {
         let confirmed = self.subscriptions().confirmed();
-        if !hearing.is_complete && confirmed >= hearing.complete {
-            hearing.is_complete = true;
+        if hearing.confirmed(confirmed) {
             // The proof that everything works need not wait for its turn.
             self.send_canary(hearing);
         }
@@ -225,54 +211,33 @@ impl Link {
 
     fn send_canary(&self, hearing: &mut Hearing) {
         let now = Instant::now();
-        let age = now.duration_since(hearing.born).as_micros();
-        let payload = Bytes::from(format!("{} {age}", hearing.connection));
+        let payload = Bytes::from(hearing.canary(now));
         let Canary { kind, channel } = &self.canary;
         if self.outgoing.publish_canary(*kind, channel, &payload) {
-            hearing.last_sent = Some(now);
+            hearing.sent(now);
         }
     }
 
-    fn heard(&self, hearing: &mut Hearing, payload: &[u8]) {
-        let Some((connection, age)) = std::str::from_utf8(payload)
-            .ok()
-            .and_then(|text| text.split_once(' '))
-        else {
+    fn heard(&self, hearing: &mut Hearing, canary: &[u8]) {
+        let Some(time) = hearing.heard(canary, Instant::now()) else {
             return;
         };
-        // What an earlier connection sent says nothing about this one.
-        if connection.parse() != Ok(hearing.connection) {
-            return;
-        }
-        let now = Instant::now();
-        if let Ok(age) = age.parse() {
-            let sent = hearing.born + std::time::Duration::from_micros(age);
-            let time = now.saturating_duration_since(sent);
-            self.shared.metrics.round_trip(time);
-        }
-        hearing.last_heard = now;
-        if hearing.is_complete && !self.subscriptions().misses_any() {
+        self.shared.metrics.round_trip(time);
+        if hearing.is_complete() && !self.subscriptions().misses_any() {
             self.up();
         }
     }
 
     fn check(&self, hearing: &mut Hearing, now: Instant) -> Result<(), Fault> {
-        let config = &self.shared.config;
-        let gap = now.duration_since(hearing.last_check);
-        hearing.last_check = now;
-        // If this task did not run for a while, what has arrived since then is still unread: the
-        // fault is here and not in the link.
-        if gap > config.canary_interval {
-            hearing.last_heard += gap;
+        self.observe();
+        match hearing.judge(!self.outgoing.is_empty(), now) {
+            Verdict::Good => {}
+            Verdict::Late => self.down(&Fault::Canary),
+            Verdict::Deaf => return Err(Fault::Canary),
         }
-        if now.duration_since(hearing.last_heard) > config.canary_timeout {
-            return Err(Fault::Canary);
-        }
-        let due = |sent: Instant| now.duration_since(sent) >= config.canary_interval;
-        if hearing.is_complete && hearing.last_sent.is_none_or(due) {
+        if hearing.is_due(now) {
             self.send_canary(hearing);
         }
-        self.observe();
         Ok(())
     }
 }
@@ -282,19 +247,4 @@ fn is_about_slots(line: &[u8]) -> bool {
     [&b"MOVED "[..], b"ASK ", b"TRYAGAIN", b"CLUSTERDOWN"]
         .iter()
         .any(|code| line.starts_with(code))
-}
-
-impl Hearing {
-    fn new(connection: u64, complete: u64) -> Self {
-        let now = Instant::now();
-        Self {
-            connection,
-            born: now,
-            complete,
-            is_complete: false,
-            last_sent: None,
-            last_heard: now,
-            last_check: now,
-        }
-    }
 }
