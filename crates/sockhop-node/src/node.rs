@@ -1,10 +1,11 @@
 //! A node: a server, its mounts and its listener.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use sockhop::{
     ForwardToken, Parser, Server, ServerBuilder, ServerConfig,
 };
 use sockhop_redis::{RedisConfig, RedisError};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client_files::ClientFiles;
 use crate::control::{Control, ControlSite, Phase, Readiness, watch_cluster, watch_lateness};
@@ -319,6 +320,15 @@ impl Node {
             tracing::info!("control on http://{address}");
             running.serve_until_stopped(listener, ControlSite(Arc::clone(&control)));
         }
+        let mut shutdown = pin!(shutdown);
+        let asked_to_end = tokio::select! {
+            () = running.hear_others() => false,
+            () = &mut shutdown => true,
+        };
+        if asked_to_end {
+            running.end(ready(()), redis).await;
+            return Ok(());
+        }
         let (listener, address) = bind(running.config.listen)?;
         let site = Arc::new(PublicSite {
             mounts,
@@ -338,15 +348,22 @@ impl Node {
         tracing::info!("listening on http://{address}");
         tokio::select! {
             () = &mut serving => {}
-            () = shutdown => {}
+            () = &mut shutdown => {}
         }
-        running.drain(serving).await;
-        if let Some(redis) = redis {
-            redis.close().await;
-        }
+        running.end(serving, redis).await;
         Ok(())
     }
 }
+
+/// How long beyond a heartbeat a starting node waits for the others, and how often it looks.
+const HEARING_SLACK: Duration = Duration::from_secs(1);
+const HEARING_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How long it waits for the last answer after the first.
+const HEARING_REST: Duration = Duration::from_millis(100);
+
+/// What the goodbye to the cluster may take beyond the deadline.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Binds `address` and says which it became.
 fn bind(address: SocketAddr) -> Result<(Listener, SocketAddr), NodeError> {
@@ -388,6 +405,26 @@ impl Running {
         Ok(())
     }
 
+    /// Waits until the other nodes have answered, so that the first client can be served by all of
+    /// them; not for long, because without Redis this node serves its own clients.
+    async fn hear_others(&self) {
+        let status = || self.server.cluster_status();
+        let settled = || status().settled || !status().clustered;
+        let patience = self.config.cluster.heartbeat + HEARING_SLACK;
+        let waiting = async {
+            while !settled() {
+                sleep(HEARING_INTERVAL).await;
+            }
+            if status().clustered {
+                // One has answered; the others are about to.
+                sleep(HEARING_REST).await;
+            }
+        };
+        if timeout(patience, waiting).await.is_err() {
+            tracing::warn!("the other nodes have not been heard, serving without them");
+        }
+    }
+
     /// Serves a listener besides the public one, up to the last moment.
     fn serve_until_stopped(&self, listener: Listener, site: impl Site) {
         let tasks = self.server.tasks().clone();
@@ -406,13 +443,18 @@ impl Running {
     }
 
     /// Ends a node whose public listener is `serving`.
-    async fn drain(self, serving: impl Future<Output = ()>) {
-        let DrainConfig {
-            grace,
-            spread,
-            deadline,
-        } = self.config.drain;
-        let end = Instant::now() + deadline;
+    async fn end(self, serving: impl Future<Output = ()>, redis: Option<RedisLink>) {
+        let deadline = Instant::now() + self.config.drain.deadline;
+        self.drain(serving, deadline).await;
+        if let Some(redis) = redis {
+            // The goodbye may leave even if there was no time left.
+            let soon = Instant::now() + LAST_WORDS;
+            let _ = timeout_at(deadline.max(soon), redis.close()).await;
+        }
+    }
+
+    async fn drain(self, serving: impl Future<Output = ()>, end: Instant) {
+        let DrainConfig { grace, spread, .. } = self.config.drain;
         self.control.phase(Phase::Draining);
         tracing::info!("shutting down");
         let closing = async {

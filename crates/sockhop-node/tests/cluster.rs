@@ -198,6 +198,25 @@ fn a_node_that_ends_in_order_is_gone_at_once() {
 }
 
 #[test]
+fn without_redis_a_node_serves_its_own_clients_and_says_that_it_is_not_ready() {
+    let mut redis = RedisServer::start();
+    redis.stop();
+    let node = Contract::start(&redis.url(), 1);
+    let (status, _, ready) = get(node.address, "/readyz", "");
+    assert_eq!(status, 503);
+    assert!(
+        ready.contains("the link to the other nodes has been down"),
+        "{ready}"
+    );
+    let [(mut a, _), (mut b, _)] = [(); 2].map(|()| WebSocket::connect(&node));
+    assert_eq!(a.call("\"join\",\"red\""), "[\"ok\"]");
+    assert_eq!(b.call("\"room-emit\",\"red\",1"), "[\"ok\"]");
+    assert_eq!(a.hear(), "42[\"room-msg\",\"red\",1]");
+    redis.start_again();
+    until("the node to be ready", || node.is_ready());
+}
+
+#[test]
 fn every_metric_is_documented() {
     let redis = RedisServer::start();
     let node = Contract::start(&redis.url(), 1);

@@ -24,7 +24,11 @@ pub(crate) struct Contract {
 
 impl Contract {
     pub(crate) fn start(redis_url: &str, id: usize) -> Self {
-        let mut process = Command::new(program())
+        Self::await_listening(Self::spawn(redis_url, id))
+    }
+
+    fn spawn(redis_url: &str, id: usize) -> Child {
+        Command::new(program())
             .env("PORT", "0")
             .env("REDIS_URL", redis_url)
             .env("NODE_ID", format!("n{id}"))
@@ -33,7 +37,10 @@ impl Contract {
             .env("CONNECT_TIMEOUT", "20000")
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    fn await_listening(mut process: Child) -> Self {
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let address = lines.find_map(|line| {
             let line = line.unwrap();
@@ -53,8 +60,9 @@ impl Contract {
         let mut id = 0;
         let nodes = [(); N].map(|()| {
             id += 1;
-            Self::start(redis_url, id)
+            Self::spawn(redis_url, id)
         });
+        let nodes = nodes.map(Self::await_listening);
         for node in &nodes {
             until("the nodes to know each other", || {
                 node.metric("sockhop_node_members") == Some(N as f64) && node.is_ready()
