@@ -6,7 +6,8 @@ need_commands() {
   local pair command packages=()
   for pair in "$@"; do
     command=${pair%%:*}
-    command -v "$command" >/dev/null || packages+=(${pair#*:})
+    # Servers live where only root looks.
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || packages+=(${pair#*:})
   done
   install_packages "${packages[@]//,/ }"
 }
