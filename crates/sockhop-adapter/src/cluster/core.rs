@@ -348,7 +348,9 @@ impl Cluster {
                 ..
             } = &mut *state;
             self.stats.members_refused.add(membership.take_refused());
+            let mut changed = false;
             while let Some(event) = membership.poll_event() {
+                changed = true;
                 if let MemberEvent::Left(node) = event {
                     requests.handle_gone(node);
                 }
@@ -357,12 +359,20 @@ impl Cluster {
                 }
                 events.push_back(event);
             }
-            self.note_others(membership);
+            self.may_have_others
+                .store(membership.may_have_others(), Ordering::Relaxed);
+            if changed {
+                self.note_tags(membership);
+            }
             let transmits: Vec<Transmit> =
                 std::iter::from_fn(|| membership.poll_transmit()).collect();
-            (membership.me().clone(), transmits, requests.take_woken())
+            let me = (!transmits.is_empty()).then(|| membership.me().clone());
+            (me, transmits, requests.take_woken())
         };
         woken.into_iter().for_each(Waker::wake);
+        let Some(me) = me else {
+            return;
+        };
         for (to, announcement) in transmits {
             if self.announce(&me, to, announcement).is_err() {
                 self.stats.publish_failures.add(1);
@@ -417,18 +427,12 @@ impl Cluster {
         }
     }
 
-    fn note_others(&self, membership: &Membership) {
-        self.may_have_others
-            .store(membership.may_have_others(), Ordering::Relaxed);
-        let known = membership.others();
-        let mut by_tag = self.by_tag.write().unwrap_or_else(PoisonError::into_inner);
-        let same = by_tag.len() == known.len()
-            && membership
-                .others()
-                .all(|member| by_tag.get(&member.tag()) == Some(&member.node));
-        if !same {
-            *by_tag = known.map(|member| (member.tag(), member.node)).collect();
-        }
+    fn note_tags(&self, membership: &Membership) {
+        let tags = membership
+            .others()
+            .map(|member| (member.tag(), member.node))
+            .collect();
+        *self.by_tag.write().unwrap_or_else(PoisonError::into_inner) = tags;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
