@@ -9,13 +9,14 @@ pub mod input;
 pub mod machines;
 #[path = "../../crates/engineio-proto/tests/common/naive.rs"]
 mod naive;
+pub mod redis;
 pub mod websocket;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("engineio_packet", codec::engineio_packet),
     ("payload_v3", codec::payload_v3),
     ("payload_v4", codec::payload_v4),
@@ -28,4 +29,5 @@ pub const TARGETS: [Target; 12] = [
     ("cluster_wire", cluster::cluster_wire),
     ("dialect_node", cluster::dialect_node),
     ("dialect_python", cluster::dialect_python),
+    ("resp", redis::resp),
 ];
