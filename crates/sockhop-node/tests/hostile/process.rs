@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -147,12 +147,25 @@ impl Node {
         self.metric("sockhop_engine_sessions")
     }
 
-    /// The sum of a metric over its labels.
-    pub(crate) fn metric(&self, name: &str) -> Result<u64, Fault> {
+    /// The value of the line of the metrics that begins with `line`.
+    pub(crate) fn metric_line(&self, line: &str) -> Result<u64, Fault> {
+        let metrics = self.metrics()?;
+        let value = metrics
+            .lines()
+            .find_map(|other| other.strip_prefix(line)?.trim().parse().ok());
+        Ok(value.unwrap_or(0))
+    }
+
+    fn metrics(&self) -> Result<String, Fault> {
         let mut peer = Peer::connect(self.address)?;
         let close = ["Connection: close".to_owned()];
         peer.write(head("GET", "/metrics", &close).as_bytes());
-        let metrics = peer.answer(Instant::now() + PATIENCE)?.body;
+        Ok(peer.answer(Instant::now() + PATIENCE)?.body)
+    }
+
+    /// The sum of a metric over its labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<u64, Fault> {
+        let metrics = self.metrics()?;
         let values = metrics
             .lines()
             .filter(|line| {
@@ -209,8 +222,7 @@ pub(crate) fn echo(peer: &mut Peer, number: usize) -> Result<(), Fault> {
 /// Echoes on a session of its own until it is dropped.
 pub(crate) struct Witness {
     stop: Arc<AtomicBool>,
-    echoes: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<Result<Duration, Fault>>>,
+    thread: Option<JoinHandle<Result<Vec<Duration>, Fault>>>,
 }
 
 impl Witness {
@@ -218,35 +230,47 @@ impl Witness {
         let (mut peer, _) = open_websocket(address)?;
         // A room of its own: what attackers say to everybody is not for it.
         peer.write(&Frame::text("42[\"join room\",{\"name\":\"w\",\"room\":\"quiet\"}]").bytes());
-        let (stop, echoes) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let (stopped, counted) = (Arc::clone(&stop), Arc::<AtomicUsize>::clone(&echoes));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let mut slowest = Duration::ZERO;
+            let mut waits = Vec::new();
             let mut number = 0;
             while !stopped.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 echo(&mut peer, number)?;
-                slowest = slowest.max(began.elapsed());
+                waits.push(began.elapsed());
                 number = (number + 1) % 1000;
-                counted.fetch_add(1, Ordering::Relaxed);
                 // A pace, not a condition.
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Ok(slowest)
+            Ok(waits)
         });
         Ok(Self {
             stop,
-            echoes,
             thread: Some(thread),
         })
     }
 
     /// Whether it was served to this moment, how often, and its longest wait.
-    pub(crate) fn finish(mut self) -> Result<(usize, Duration), Fault> {
+    pub(crate) fn finish(self) -> Result<(usize, Duration), Fault> {
+        let waits = self.waits()?;
+        Ok((waits.len(), waits.last().copied().unwrap_or_default()))
+    }
+
+    /// As [`Self::finish`], but the wait that 99 of 100 stay below.
+    pub(crate) fn finish_with_p99(self) -> Result<(usize, Duration), Fault> {
+        let waits = self.waits()?;
+        let p99 = waits.get(waits.len() * 99 / 100).copied();
+        Ok((waits.len(), p99.unwrap_or_default()))
+    }
+
+    /// All waits, the longest last.
+    fn waits(mut self) -> Result<Vec<Duration>, Fault> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it is finished once");
-        let slowest = thread.join().map_err(|_| "the witness panicked")??;
-        Ok((self.echoes.load(Ordering::Relaxed), slowest))
+        let mut waits = thread.join().map_err(|_| "the witness panicked")??;
+        waits.sort_unstable();
+        Ok(waits)
     }
 }
 

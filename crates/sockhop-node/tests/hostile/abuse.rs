@@ -1,0 +1,154 @@
+//! Clients that come in thousands and leave things half done, while others want to be served.
+//!
+//! `ABUSE_SCALE=1 cargo test --release -p sockhop-node --test hostile abuse -- --nocapture` is the
+//! whole of it: 10,000 of each kind, 2,000 WebSockets that never read. With every `cargo test` a
+//! fortieth of that runs.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::attack::{self, Target};
+use crate::peer::{Arrived, Fault, Frame, Peer};
+use crate::process::{Node, Witness, open_websocket, wait_until};
+use crate::script::{Abandon, Case, Step};
+
+/// Clients that are at it at the same time.
+const AT_ONCE: usize = 8;
+
+/// Sessions that one of them has open at a time.
+const PORTION: usize = 25;
+
+/// How long the witness is alone.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Ping interval, ping timeout and upgrade timeout of the node under test.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a loaded machine may add to that.
+const SLACK: Duration = Duration::from_secs(20);
+
+/// How far memory may be from where it was: what the allocator keeps.
+const KEPT_MIB: u64 = 64;
+
+fn scale() -> usize {
+    let scale = std::env::var("ABUSE_SCALE").ok();
+    scale.and_then(|text| text.parse().ok()).unwrap_or(40)
+}
+
+/// At least `count` clients that leave a session in the state that `how` names; how many it were.
+fn abandon(node: &Node, how: &str, count: usize) -> Result<usize, Fault> {
+    // In portions, so that the client's own descriptors suffice.
+    let portions = count.div_ceil(AT_ONCE * PORTION);
+    let case = |count| Case {
+        name: how.to_owned(),
+        each: Vec::new(),
+        linear: None,
+        needs_redis: false,
+        steps: vec![Step::Abandon(Abandon {
+            count,
+            how: how.to_owned(),
+        })],
+    };
+    let faults = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let target = Target {
+                    nodes: vec![node.address],
+                    redis: None,
+                };
+                for _ in 0..portions {
+                    if let Err(fault) = attack::run(&target, &case(PORTION), 0) {
+                        faults.lock().expect("no worker panics").push(fault);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    match faults.into_inner().expect("no worker panics").pop() {
+        Some(fault) => Err(fault),
+        None => Ok(portions * PORTION * AT_ONCE),
+    }
+}
+
+/// WebSockets that never read, under broadcasts to everybody, until the server has had enough of them.
+fn never_read(node: &Node, count: usize) -> Result<Vec<Peer>, Fault> {
+    let deaf: Result<Vec<_>, _> = (0..count)
+        .map(|_| open_websocket(node.address).map(|(peer, _)| peer))
+        .collect();
+    let deaf = deaf?;
+    let (mut speaker, _) = open_websocket(node.address)?;
+    let said = Frame::text(&format!("421[\"chat message\",\"{}\"]", "x".repeat(1_900)));
+    let closed = "sockhop_engine_sessions_closed_total{reason=\"slow_consumer\"}";
+    let begin = Instant::now();
+    // 1 MiB for each and what the kernel takes: some thousand messages.
+    while node.metric_line(closed)? < count as u64 {
+        if begin.elapsed() > 6 * SLACK {
+            return Err(format!("{} of {count} closed", node.metric_line(closed)?));
+        }
+        for _ in 0..200 {
+            speaker.write(&said.bytes());
+        }
+        let mut acks = 0;
+        while acks < 200 {
+            match speaker.arrived(Instant::now() + SLACK)? {
+                Arrived::Text(text) => acks += usize::from(text.starts_with("431")),
+                other => return Err(format!("{other:?}")),
+            }
+        }
+    }
+    Ok(deaf)
+}
+
+#[test]
+fn thousands_of_clients_that_leave_things_half_done_leave_nothing_behind() {
+    let scale = scale();
+    let count = 10_000 / scale;
+    let mut node = Node::start(&[]);
+    let settled = |node: &Node, descriptors: usize| {
+        let (sessions, now) = (node.sessions()?, node.descriptors());
+        if sessions > 1 || now > descriptors {
+            return Err(format!("{sessions} sessions, {now} descriptors"));
+        }
+        Ok(())
+    };
+
+    let witness = Witness::start(node.address).expect("a witness is served");
+    // A measurement, not a condition.
+    std::thread::sleep(QUIET);
+    let (_, quiet) = witness.finish_with_p99().expect("the witness is served");
+
+    wait_until(SLACK, || settled(&node, usize::MAX)).expect("the witness is gone");
+    let (descriptors, memory) = (node.descriptors(), node.resident_mib());
+    let mut lines = Vec::new();
+    for how in ["polling", "probing", "parked"] {
+        let witness = Witness::start(node.address).expect("a witness is served");
+        let began = Instant::now();
+        let abandoned = abandon(&node, how, count).expect(how);
+        let (took, done) = (began.elapsed(), Instant::now());
+        let (_, busy) = witness.finish_with_p99().expect("the witness is served");
+        wait_until(GONE_WITHIN + SLACK, || settled(&node, descriptors)).expect(how);
+        lines.push(format!(
+            "{abandoned} {how} in {took:.1?}, gone after {:.1?}, p99 of the witness {busy:.1?}",
+            done.elapsed()
+        ));
+    }
+
+    let deaf = never_read(&node, 2_000 / scale).expect("slow consumers are closed");
+    let peak = node.peak_mib();
+    drop(deaf);
+    wait_until(GONE_WITHIN + SLACK, || settled(&node, descriptors)).expect("nothing is left");
+    let left = node.resident_mib();
+    eprintln!(
+        "abuse: p99 of the witness {quiet:.1?} when alone; {}; {} that never read; \
+         descriptors {descriptors} before and after; {memory} MiB before, {peak} at most, {left} after",
+        lines.join("; "),
+        2_000 / scale,
+    );
+    assert!(node.lives());
+    assert!(
+        left <= memory + KEPT_MIB,
+        "{memory} MiB before, {left} after"
+    );
+}
