@@ -57,6 +57,13 @@ export function monitoring(test, cluster, server) {
     await run('promtool', ['test', 'rules', path.join(root, 'deploy/prometheus/tests/alerts_test.yml')]);
   });
 
+  test('every alert has a paragraph for operators', () => {
+    const names = [...readFileSync(alerts, 'utf8').matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
+    const page = readFileSync(path.join(root, 'docs/operations.md'), 'utf8');
+    assert.ok(names.length > 0);
+    assert.deepEqual(names.filter((name) => !page.includes(`### ${name}\n`)), []);
+  });
+
   test('every query of the dashboard has data, every alert is about metrics that exist', async (t) => {
     const { url } = await started;
     const client = await new Fleet(t).open(newest, transportModes.polling, freshNamespace(), { server });
