@@ -41,7 +41,6 @@ trap 'exit 130' INT TERM
 
 # ---- Docker ---------------------------------------------------------------------------------
 
-command -v docker-compose >/dev/null || die "docker-compose is needed"
 # The first client of the path that can build with BuildKit: newer ones need a plugin for it.
 docker=""
 for candidate in $(type -ap docker) /usr/bin/docker; do
@@ -53,6 +52,12 @@ for candidate in $(type -ap docker) /usr/bin/docker; do
 done
 [[ $docker ]] || die "no docker client that can build"
 ln -sf "$docker" "$logs/bin/docker"
+rm -f "$logs/bin/docker-compose"
+if ! command -v docker-compose >/dev/null; then
+  "$docker" compose version >/dev/null 2>&1 || die "docker-compose is needed, or the compose plugin of docker"
+  printf '#!/bin/sh\nexec docker compose "$@"\n' >"$logs/bin/docker-compose"
+  chmod +x "$logs/bin/docker-compose"
+fi
 PATH=$logs/bin:$PATH
 
 if ! docker info >/dev/null 2>&1; then
