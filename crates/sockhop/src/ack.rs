@@ -88,7 +88,8 @@ impl AckSink {
 /// What came back from a broadcast with acknowledgements.
 #[derive(Debug)]
 pub struct BroadcastAcks<R> {
-    /// The answers, in the order of their arrival.
+    /// The answers, in the order of their arrival. Servers of other makes do not always say whose
+    /// they are: the id is empty then.
     pub responses: Vec<(SocketId, Result<R, AckError>)>,
     /// How many sockets were asked.
     pub expected: usize,

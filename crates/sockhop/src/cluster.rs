@@ -16,6 +16,9 @@ use crate::servers;
 /// How long a change of the link may stay unnoticed.
 const LINK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Frames that are read in a row; then other tasks get their turn, and heartbeats theirs.
+const MAX_FRAMES_PER_TURN: usize = 256;
+
 impl Host<Control> for Server {
     fn adapter(&self, namespace: &str) -> Option<Arc<Adapter<Control>>> {
         Self::adapter(self, namespace)
@@ -115,11 +118,14 @@ pub(crate) async fn drive(server: Server) {
             () = tokio::time::sleep_until(wake.into()) => continue,
             () = server.tasks().stopped() => break,
         };
-        for frame in &frames {
-            cluster.handle_frame(now(), frame, &server);
+        for part in frames.chunks(MAX_FRAMES_PER_TURN) {
+            cluster.handle_timeout(now());
+            for frame in part {
+                cluster.handle_frame(now(), frame, &server);
+            }
+            // A bus that is never empty is no reason for other tasks to wait.
+            tokio::task::yield_now().await;
         }
-        // A bus that is never empty is no reason for other tasks to wait.
-        tokio::task::yield_now().await;
     }
     cluster.close();
 }
@@ -127,6 +133,9 @@ pub(crate) async fn drive(server: Server) {
 fn tell(server: &Server) {
     while let Some(event) = server.cluster().poll_event() {
         match event {
+            MemberEvent::Joined(member) if member.tag() == server.cluster().node().tag() => {
+                tracing::warn!(node = %member.node, "a node has the tag of this one: restart one of them");
+            }
             MemberEvent::Joined(member) => {
                 tracing::info!(node = %member.node, version = %member.version, "a node is there");
             }

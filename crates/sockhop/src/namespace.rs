@@ -286,8 +286,11 @@ impl Namespace {
         let asked = self.to_socket(id).timeout(timeout).ask(event, payload)?;
         let acks = asked.await;
         let AckResponses { answers, expected } = acks.found;
-        if let Some((_, payload)) = answers.into_iter().find(|(from, _)| from == id) {
-            return ack::decode(&payload);
+        // Servers of other makes do not always say whose ack it is.
+        let own = answers.iter().find(|(from, _)| from == id);
+        let anybodys = || answers.iter().find(|(from, _)| from.as_str().is_empty());
+        if let Some((_, payload)) = own.or_else(anybodys) {
+            return ack::decode(payload);
         }
         if !acks.missing.is_empty() {
             return Err(AckError::Unreachable);

@@ -18,8 +18,8 @@ fn start(hub: &MemoryHub, number: u64, config: ClusterConfig) -> Server {
 /// Times that let a test see a node disappear.
 fn quick() -> ClusterConfig {
     ClusterConfig {
-        heartbeat: Duration::from_millis(50),
-        member_timeout: Duration::from_millis(400),
+        heartbeat: Duration::from_millis(100),
+        member_timeout: Duration::from_secs(2),
         ..ClusterConfig::default()
     }
 }
