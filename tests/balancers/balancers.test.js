@@ -13,12 +13,12 @@ import { Cluster, MAX_PAYLOAD, ORIGIN } from './lib/cluster.js';
 import { configurations, start } from './lib/configurations.js';
 import { startEcho } from './lib/echo.js';
 import { monitoring } from './lib/monitoring.js';
-import { until } from './lib/until.js';
+import { DEADLINE_MS, until } from './lib/until.js';
 
 const kinds = [kindOf('2.5.0'), newest];
 const modes = Object.values(transportModes);
 const { polling, websocket } = transportModes;
-const test = (name, body) => withoutLimit(name, { timeout: 120_000 }, body);
+const test = (name, body) => withoutLimit(name, { timeout: 240_000 }, body);
 
 const cluster = await Cluster.start();
 const balancers = await Promise.all(configurations.map((each) => start(each, cluster.nodes)));
@@ -252,6 +252,15 @@ describe('a node that dies', () => {
         ),
       ),
     );
+    const pythons = await Promise.all(
+      balancers.map(async ({ url: server }, i) => {
+        const python = new PythonPeer(t, 'python-socketio 5', i % 2 ? 'async' : 'sync', modes[i % 3].transports.at(-1), {
+          reconnection: true,
+        });
+        await python.do('connect', server, namespace);
+        return python;
+      }),
+    );
     const victim = cluster.nodes[1];
     assert.ok((await nodesOf(clients)).has(victim.name), 'somebody is on the node that dies');
     await victim.process.stop('SIGKILL');
@@ -269,6 +278,14 @@ describe('a node that dies', () => {
       return members.length === clients.length && clients.every((client) => client.socket.connected);
     });
     await allHearAll(clients, 'survivors');
+
+    for (const [i, python] of pythons.entries()) {
+      const recovered = async () => (await python.do('whoami')).node !== victim.name;
+      await until(`python ${i} on a living node`, recovered, 3 * DEADLINE_MS);
+      assert.deepEqual(await python.do('call', 'join', 'survivors'), ['ok']);
+    }
+    await clients[0].call('room-emit', 'survivors', 'to python');
+    for (const python of pythons) assert.deepEqual(await python.do('next', 'room-msg'), ['survivors', 'to python']);
 
     await cluster.startNode(victim);
     for (const { name, url: server } of balancers) {

@@ -34,7 +34,7 @@ def encode(value):
 
 
 def main():
-    peer = Peer(sys.argv[1], sys.argv[2])
+    peer = Peer(sys.argv[1], sys.argv[2], reconnection="reconnecting" in sys.argv[3:])
     peer.answer = lambda *args: ("python heard", list(args))
     for line in sys.stdin:
         command = json.loads(line)

@@ -34,11 +34,12 @@ const untagged = (value) => {
 export class PythonPeer {
   #answers = new Inbox();
 
-  constructor(t, name, kind, mode) {
+  constructor(t, name, kind, mode, { reconnection = false } = {}) {
     const variable = interpreters[name];
     const python = process.env[variable];
     if (!python) throw new Error(`${variable} is not set: run tests/conformance/run.sh`);
-    this.process = spawn(python, [script, kind, mode], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const more = reconnection ? ['reconnecting'] : [];
+    this.process = spawn(python, [script, kind, mode, ...more], { stdio: ['pipe', 'pipe', 'inherit'] });
     createInterface({ input: this.process.stdout }).on('line', (line) => {
       this.#answers.put(JSON.parse(line));
     });
