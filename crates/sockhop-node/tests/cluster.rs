@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::contract::{Contract, WebSocket};
-use support::{get, until};
+use support::{Node, get, until};
 use testkit::RedisServer;
 
 #[test]
@@ -234,6 +234,51 @@ fn every_metric_is_documented() {
         "{metrics}"
     );
     assert!(missing.is_empty(), "not in docs/operations.md: {missing:?}");
+}
+
+/// Somebody in the lobby of the chat, and what he was told when he joined.
+fn chatter(node: &Node, name: &str) -> (WebSocket, String) {
+    let target = "/socket.io/?EIO=4&transport=websocket";
+    let mut socket = WebSocket::open(node.address, target);
+    socket.say("40");
+    socket.hear_of(&["40{"]);
+    let wish = format!("{{\"name\":\"{name}\",\"room\":\"lobby\"}}");
+    socket.say(&format!("421[\"join room\",{wish}]"));
+    let joined = socket.hear_of(&["431["]);
+    (socket, joined)
+}
+
+#[test]
+fn the_chat_knows_the_people_of_all_nodes() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let arguments = ["--redis-url", &url];
+    let (mut a, b) = (Node::start(&arguments), Node::start(&arguments));
+    for node in [&a, &b] {
+        until("the nodes to know each other", || {
+            let (_, _, metrics) = node.get("/metrics", "");
+            metrics.contains("sockhop_node_members 2\n")
+        });
+    }
+    let (_ann, _) = chatter(&a, "Ann");
+    let (mut bob, joined) = chatter(&b, "Bob");
+    // Bob may have been there before Ann was heard of.
+    if !joined.contains("\"name\":\"Ann\"") {
+        bob.hear_of(&["\"joined\"", "\"name\":\"Ann\""]);
+    }
+    let (_cid, joined) = chatter(&b, "Cid");
+    for name in ["Ann", "Bob", "Cid"] {
+        assert!(joined.contains(&format!("\"name\":\"{name}\"")), "{joined}");
+    }
+    a.process.kill().unwrap();
+    bob.hear_of(&["\"left\"", "\"name\":\"Ann\""]);
+    bob.hear_of(&["\"rooms\"", "{\"name\":\"lobby\",\"people\":2}"]);
+    // A node that comes is told.
+    let c = Node::start(&arguments);
+    until("the new node to know everybody", || {
+        let (_, joined) = chatter(&c, "Dot");
+        ["Bob", "Cid"].iter().all(|name| joined.contains(name))
+    });
 }
 
 /// Clients during the restart of Redis.

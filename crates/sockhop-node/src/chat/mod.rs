@@ -8,15 +8,18 @@
 //!
 //! A client that never joins a room gets what is said in the lobby as bare strings.
 
-use std::collections::{BTreeMap, HashMap};
+mod people;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
-use sockhop::{Ack, EmitError, Socket, SocketId, Value};
+use sockhop::{Ack, EmitError, Member, Namespace, Server, Socket, Value};
 
 use crate::{Node, Page};
+use people::{Change, Listed, Moves, People, Person, RoomCount, Whereabouts};
 
 /// The room that everybody starts in.
 const LOBBY: &str = "lobby";
@@ -31,7 +34,17 @@ const MAX_TEXT: usize = 2_000;
 /// Rooms with somebody in them.
 const MAX_ROOMS: usize = 200;
 
-/// Puts the chat's handlers into the namespace `/` and its page at `/`.
+/// What nodes tell each other about their people.
+const MOVES: &str = "chat moves";
+
+/// People in one message between nodes.
+const PEOPLE_AT_ONCE: usize = 1_000;
+
+/// How often a node looks whether others came or went.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Puts the chat's handlers into the namespace `/` and its page at `/`. Must be called within a
+/// runtime.
 pub fn install(node: &mut Node) {
     node.page(Page {
         path: "/",
@@ -54,37 +67,84 @@ pub fn install(node: &mut Node) {
             async move { ack.send(&answer(chat.say(&socket, &message)?)) }
         },
     );
+    let leaving = Arc::clone(&chat);
     namespace.on_disconnect(move |socket: Socket, _| {
-        let chat = Arc::clone(&chat);
+        let chat = Arc::clone(&leaving);
         async move { chat.disconnected(&socket) }
+    });
+    let moving = Arc::clone(&chat);
+    let told = namespace.clone();
+    namespace.on_server_event(MOVES, move |moves: Moves| {
+        let (chat, namespace) = (Arc::clone(&moving), told.clone());
+        async move {
+            let mut people = chat.people();
+            for change in people.moved(moves) {
+                tell_change(&namespace, &change)?;
+            }
+            tell_rooms(&namespace, &people)
+        }
+    });
+    let server = node.server().clone();
+    let stopping = server.tasks().clone();
+    node.server().tasks().spawn("chat", async move {
+        tokio::select! {
+            () = watch_nodes(&chat, &server) => {}
+            () = stopping.stopped() => {}
+        }
     });
 }
 
-/// Who is where, by socket.
+/// Tells who is here when a node comes, and when the link to the others is back; takes out the
+/// people of nodes that are gone.
+async fn watch_nodes(chat: &Chat, server: &Server) {
+    let own = server.engine_parts().node_tag.get();
+    let mut known = BTreeSet::from([own]);
+    let mut was_up = true;
+    let namespace = server.of("/");
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let mut tags: BTreeSet<u32> = server.members().iter().map(Member::tag).collect();
+        tags.insert(own);
+        let mut people = chat.people();
+        let is_up = server.cluster_status().link.is_up();
+        if tags.difference(&known).next().is_some() || (is_up && !was_up) {
+            tell_everybody(&namespace, own, &people);
+        }
+        was_up = is_up;
+        if known.difference(&tags).next().is_some() {
+            for lost in people.take_lost(|tag| tags.contains(&tag)) {
+                let _ = tell_change(&namespace, &Change::lost(lost));
+            }
+            let _ = tell_rooms(&namespace, &people);
+        }
+        drop(people);
+        known = tags;
+    }
+}
+
+/// Tells the other nodes all people of this one, whose tag is `own`.
+fn tell_everybody(namespace: &Namespace, own: u32, people: &People) {
+    let everybody = people.whereabouts();
+    let mut all_of = Some(own);
+    let mut parts = everybody.chunks(PEOPLE_AT_ONCE);
+    // The first part takes the place of what was known, and is sent even if there is nobody.
+    loop {
+        let part = parts.next().unwrap_or_default();
+        if part.is_empty() && all_of.is_none() {
+            return;
+        }
+        let moves = Moves {
+            all_of: all_of.take(),
+            people: part.to_vec(),
+        };
+        let _ = namespace.server_side_emit(MOVES, &moves);
+    }
+}
+
+/// Who is where.
 #[derive(Default)]
 struct Chat {
     people: Mutex<People>,
-}
-
-#[derive(Default)]
-struct People(HashMap<SocketId, Person>);
-
-#[derive(Clone, PartialEq)]
-struct Person {
-    name: String,
-    room: String,
-}
-
-#[derive(Serialize)]
-struct Listed {
-    id: String,
-    name: String,
-}
-
-#[derive(Serialize)]
-struct RoomCount {
-    name: String,
-    people: usize,
 }
 
 /// `joined` and `left`.
@@ -94,6 +154,18 @@ struct Movement<'a> {
     name: &'a str,
     room: &'a str,
     at: u64,
+}
+
+impl<'a> Movement<'a> {
+    fn of(id: &'a str, person: &'a Person) -> Self {
+        let Person { name, room } = person;
+        Self {
+            id,
+            name,
+            room,
+            at: now_ms(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -168,7 +240,7 @@ impl Chat {
         if room != LOBBY && !people.is_in_use(&room) && people.rooms().len() >= MAX_ROOMS {
             return Ok(Err("too many rooms"));
         }
-        let before = people.0.insert(id.clone(), person.clone());
+        let before = people.here.insert(id.clone(), person.clone());
         if before.as_ref() != Some(&person) {
             if let Some(before) = before {
                 socket.leave(room_of(&before.room));
@@ -177,10 +249,8 @@ impl Chat {
             socket.leave(PLAIN);
             announce(socket, "joined", &person)?;
             socket.join(room_of(&room));
-            socket
-                .namespace()
-                .except(PLAIN)
-                .emit("rooms", &people.rooms())?;
+            tell_others(socket, Some(person));
+            tell_rooms(socket.namespace(), &people)?;
         }
         let (inside, rooms) = (people.inside(&room), people.rooms());
         Ok(Ok(Joined {
@@ -203,10 +273,10 @@ impl Chat {
             let Some(text) = clean(Some(message), MAX_TEXT) else {
                 return Ok(Err(LENGTH));
             };
-            namespace.emit("chat message", &text)?;
+            sent(namespace.emit("chat message", &text))?;
             return Ok(Ok(Said { at: None }));
         }
-        let Some(Person { name, room }) = self.people().0.get(socket.id()).cloned() else {
+        let Some(Person { name, room }) = self.people().here.get(socket.id()).cloned() else {
             return Ok(Err("join a room first"));
         };
         let Some(text) = clean(message.get("text"), MAX_TEXT) else {
@@ -220,23 +290,20 @@ impl Chat {
             room: &room,
             at,
         };
-        namespace.to(room_of(&room)).emit("chat message", &said)?;
+        sent(namespace.to(room_of(&room)).emit("chat message", &said))?;
         if room == LOBBY {
-            namespace
-                .to(PLAIN)
-                .emit("chat message", &format!("{name}: {text}"))?;
+            let line = format!("{name}: {text}");
+            sent(namespace.to(PLAIN).emit("chat message", &line))?;
         }
         Ok(Ok(Said { at: Some(at) }))
     }
 
     fn disconnected(&self, socket: &Socket) -> Result<(), EmitError> {
         let mut people = self.people();
-        if let Some(person) = people.0.remove(socket.id()) {
+        if let Some(person) = people.here.remove(socket.id()) {
             announce(socket, "left", &person)?;
-            socket
-                .namespace()
-                .except(PLAIN)
-                .emit("rooms", &people.rooms())?;
+            tell_others(socket, None);
+            tell_rooms(socket.namespace(), &people)?;
         }
         Ok(())
     }
@@ -246,48 +313,50 @@ impl Chat {
     }
 }
 
-impl People {
-    fn inside(&self, room: &str) -> Vec<Listed> {
-        let inside = self.0.iter().filter(|(_, person)| person.room == room);
-        inside
-            .map(|(id, person)| Listed {
-                id: id.to_string(),
-                name: person.name.clone(),
-            })
-            .collect()
-    }
-
-    fn is_in_use(&self, room: &str) -> bool {
-        self.0.values().any(|person| person.room == room)
-    }
-
-    /// All rooms with somebody in them, and the lobby, which comes first.
-    fn rooms(&self) -> Vec<RoomCount> {
-        let mut counts = BTreeMap::new();
-        for person in self.0.values() {
-            *counts.entry(person.room.clone()).or_insert(0) += 1;
-        }
-        let lobby = RoomCount {
-            name: LOBBY.to_owned(),
-            people: counts.remove(LOBBY).unwrap_or(0),
-        };
-        let others = counts
-            .into_iter()
-            .map(|(name, people)| RoomCount { name, people });
-        std::iter::once(lobby).chain(others).collect()
-    }
+/// Tells the others of this node in the person's room.
+fn announce(socket: &Socket, event: &str, person: &Person) -> Result<(), EmitError> {
+    let movement = Movement::of(socket.id().as_str(), person);
+    let others = socket.to(room_of(&person.room)).local();
+    others.emit(event, &movement)
 }
 
-/// Tells the others in the person's room.
-fn announce(socket: &Socket, event: &str, person: &Person) -> Result<(), EmitError> {
-    let Person { name, room } = person;
-    let movement = Movement {
-        id: socket.id().as_str(),
-        name,
-        room,
-        at: now_ms(),
+/// Tells the other nodes where the socket's person is now. What they miss while there is no Redis
+/// they are told when this node is there again for them.
+fn tell_others(socket: &Socket, person: Option<Person>) {
+    let id = socket.id().to_string();
+    let moves = Moves {
+        all_of: None,
+        people: vec![Whereabouts { id, person }],
     };
-    socket.to(room_of(room)).emit(event, &movement)
+    let _ = socket.namespace().server_side_emit(MOVES, &moves);
+}
+
+/// Tells the clients of this node that somebody of another node has moved. Every node does so for
+/// its own clients when it knows, so that none is told of a move that its list already has.
+fn tell_change(namespace: &Namespace, change: &Change) -> Result<(), EmitError> {
+    for (event, person) in [("left", &change.left), ("joined", &change.joined)] {
+        if let Some(person) = person {
+            let movement = Movement::of(&change.id, person);
+            let inside = namespace.to(room_of(&person.room)).local();
+            inside.emit(event, &movement)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the clients of this node how many are where; the other nodes tell theirs.
+fn tell_rooms(namespace: &Namespace, people: &People) -> Result<(), EmitError> {
+    let rooms = people.rooms();
+    namespace.except(PLAIN).local().emit("rooms", &rooms)
+}
+
+/// That the clients of other nodes missed something, because there is no Redis at the moment, is
+/// counted, and no reason not to go on.
+fn sent(result: Result<(), EmitError>) -> Result<(), EmitError> {
+    match result {
+        Err(EmitError::Bus(_)) => Ok(()),
+        other => other,
+    }
 }
 
 fn room_of(room: &str) -> String {

@@ -197,6 +197,16 @@ impl WebSocket {
         self.next().expect("a frame")
     }
 
+    /// The next frame that contains all of `parts`; those before it are of no interest.
+    pub(crate) fn hear_of(&mut self, parts: &[&str]) -> String {
+        loop {
+            let frame = self.hear();
+            if parts.iter().all(|part| frame.contains(part)) {
+                return frame;
+            }
+        }
+    }
+
     /// Sends an event with an acknowledgement, and waits for it. Events come before it only if they
     /// are expected.
     pub(crate) fn call(&mut self, event: &str) -> String {
