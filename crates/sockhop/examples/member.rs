@@ -1,5 +1,6 @@
 //! A member of a cluster over Redis in which servers of Node.js and Python are members, too:
-//! `cargo run -p sockhop --example member -- NAME REDIS_URL`. It prints `listening PORT`.
+//! `cargo run -p sockhop --example member -- NAME REDIS_URL [specific]`. It prints
+//! `listening PORT`. With `specific` it answers Node.js servers on channels of their own.
 //!
 //! Clients steer it: the event `op` calls the library. The tests of the dialects run it beside a
 //! Node.js and a Python server that know the same event.
@@ -23,7 +24,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let (Some(name), Some(url)) = (args.next(), args.next()) else {
-        return Err("usage: member NAME REDIS_URL".into());
+        return Err("usage: member NAME REDIS_URL [specific]".into());
+    };
+    let node = NodeDialectConfig {
+        specific_responses: args.next().as_deref() == Some("specific"),
+        ..NodeDialectConfig::default()
     };
     let registry = prometheus::Registry::new();
     let tasks = sockhop::engine::Tasks::default();
@@ -41,7 +46,7 @@ async fn main() -> Result<(), Failure> {
         .channels(bus)
         .cluster(ClusterConfig::default())
         .dialects(DialectConfig {
-            node: Some(NodeDialectConfig::default()),
+            node: Some(node),
             python: Some(PythonDialectConfig::default()),
         })
         .build()?;

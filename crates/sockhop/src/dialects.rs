@@ -3,9 +3,10 @@
 mod metrics;
 mod serve;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, pending, ready};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use engineio_proto::{Encoded, SessionId};
@@ -57,6 +58,8 @@ pub(crate) struct Dialects {
     node: Option<NodeDialect>,
     python: Option<PythonDialect>,
     cluster: Weak<Cluster>,
+    /// The namespaces that are members, each as often as it was entered; `None` at the end.
+    members: Mutex<Option<HashMap<Box<str>, usize>>>,
 }
 
 impl Dialects {
@@ -77,6 +80,7 @@ impl Dialects {
                 .map(|config| PythonDialect::new(config, node, Arc::clone(&channels))),
             channels,
             cluster: Arc::downgrade(cluster),
+            members: Mutex::new(Some(HashMap::new())),
         });
         registry.register(Box::new(DialectCollector::new(dialects.stats())?))?;
         cluster.set_foreign(Arc::clone(&dialects) as Arc<dyn Foreign>);
@@ -91,6 +95,20 @@ impl Dialects {
             .as_ref()
             .map(|it| (PYTHON, Arc::clone(it.stats())));
         node.into_iter().chain(python).collect()
+    }
+
+    /// Leaves all namespaces: what nobody answers any more must not be counted as a server.
+    pub(crate) fn leave(&self) {
+        let members = self.members().take();
+        if let Some(node) = &self.node {
+            for namespace in members.iter().flat_map(HashMap::keys) {
+                node.exit(namespace);
+            }
+        }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Option<HashMap<Box<str>, usize>>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether only sockets of sockhop nodes can be meant: those named by their ids.
@@ -157,14 +175,25 @@ async fn collect(
 
 impl Foreign for Dialects {
     fn enter(&self, namespace: &str) {
-        if let Some(node) = &self.node {
-            node.enter(namespace);
+        // Under the lock: a namespace may begin again while it ends.
+        if let (Some(members), Some(node)) = (&mut *self.members(), &self.node) {
+            let times = members.entry(namespace.into()).or_default();
+            *times += 1;
+            if *times == 1 {
+                node.enter(namespace);
+            }
         }
     }
 
     fn exit(&self, namespace: &str) {
-        if let Some(node) = &self.node {
-            node.exit(namespace);
+        if let (Some(members), Some(node)) = (&mut *self.members(), &self.node)
+            && let Some(times) = members.get_mut(namespace)
+        {
+            *times -= 1;
+            if *times == 0 {
+                members.remove(namespace);
+                node.exit(namespace);
+            }
         }
     }
 

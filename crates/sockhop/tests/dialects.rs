@@ -13,7 +13,7 @@ use prometheus::{Registry, TextEncoder};
 use serde_json::{Value, json};
 use sockhop::{
     BusError, Channels, DialectConfig, EngineConfig, MemoryHub, NodeDialectConfig, NodeId, Parser,
-    PythonDialectConfig, Server,
+    PythonDialectConfig, Server, Socket,
 };
 use sockhop_adapter::bus::{ChannelMessage, MemoryChannels};
 use support::{Client, PATIENCE, answer_pings, next, serve, sockets, until};
@@ -290,6 +290,31 @@ async fn a_namespace_that_is_gone_is_no_member_any_more() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_no_member_while_its_handlers_end() {
+    let hub = MemoryHub::default();
+    let node = Node::start(&hub, 1).await;
+    let release = Arc::new(tokio::sync::Notify::new());
+    let waiting = Arc::clone(&release);
+    node.server.of("/").on("wait", move |_: Socket, (): ()| {
+        let waiting = Arc::clone(&waiting);
+        async move { waiting.notified().await }
+    });
+    let mut client = node.client().await;
+    client.send(r#"42["wait"]"#).await;
+    client.settle().await;
+    let count = || hub.channels().count_subscribers("socket.io-request#/#");
+    let watching = async {
+        client.ended().await;
+        while count().await != Some(0) {
+            tokio::task::yield_now().await;
+        }
+        release.notify_one();
+    };
+    let closed = async { tokio::join!(node.server.close(), watching) };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
 }
 
 #[tokio::test]

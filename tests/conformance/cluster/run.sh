@@ -77,18 +77,20 @@ start redis "Ready to accept connections" redis-server --port "$redis_port" --bi
   --save "" --appendonly no --daemonize no --dir "$logs"
 export CLUSTER_REDIS_URL=redis://127.0.0.1:$redis_port
 
-start_member() { # NAME VARIABLE COMMAND...
-  local name=$1 variable=$2
-  shift 2
-  start "$name" "listening " "$@" "$name" "$CLUSTER_REDIS_URL"
+start_member() { # NAME VARIABLE OPTION COMMAND...
+  local name=$1 variable=$2 option=$3
+  shift 3
+  start "$name" "listening " "$@" "$name" "$CLUSTER_REDIS_URL" $option
   export "$variable=http://127.0.0.1:$told"
 }
 
-start_member sockhopA CLUSTER_SOCKHOP_A "$member"
-start_member sockhopB CLUSTER_SOCKHOP_B "$member"
-start_member nodeA CLUSTER_NODE_A node "$here/servers/node.js"
-start_member nodeB CLUSTER_NODE_B node "$here/servers/node.js"
-start_member python CLUSTER_PYTHON "$CLUSTER_PYTHON_BIN" -B "$here/servers/python.py"
+start_member sockhopA CLUSTER_SOCKHOP_A "" "$member"
+start_member sockhopB CLUSTER_SOCKHOP_B specific "$member"
+start_member nodeA CLUSTER_NODE_A "" node "$here/servers/node.js"
+start_member nodeB CLUSTER_NODE_B specific node "$here/servers/node.js"
+start_member python CLUSTER_PYTHON "" "$CLUSTER_PYTHON_BIN" -B "$here/servers/python.py"
+
+export CLUSTER_NODE_B_PID=${pid_of[nodeB]}
 
 # --- tests ---------------------------------------------------------------------------------------
 

@@ -31,13 +31,13 @@ const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(3600);
 /// as if no ack were wanted, and counted as overload.
 const MAX_WAITING: usize = 10_000;
 
-/// Brings what comes over the channels to the namespaces until the server stops.
+/// Brings what comes over the channels to the namespaces until the server stops; then leaves.
 pub(crate) async fn drive(server: Server, dialects: Arc<Dialects>) {
     let waiting = Arc::new(AtomicUsize::new(0));
     loop {
         let messages = tokio::select! {
             messages = poll_fn(|cx| dialects.channels.poll_incoming(cx)) => messages,
-            () = server.tasks().stopped() => return,
+            () = server.tasks().stopped() => return dialects.leave(),
         };
         let host = Host {
             server: &server,

@@ -119,8 +119,11 @@ test('requests of older adapters are answered', async (t) => {
   const redis = await redisClient(t);
   const listener = await redisClient(t);
   const heard = new Inbox();
-  await listener.subscribe('socket.io-response#/#', (text) => heard.put(JSON.parse(text)));
-  const ask = (request) => redis.publish('socket.io-request#/#', JSON.stringify(request));
+  for (const channel of ['socket.io-response#/#', 'socket.io-response#/#older#']) {
+    await listener.subscribe(channel, (text) => heard.put(JSON.parse(text)));
+  }
+  const ask = (request) =>
+    redis.publish('socket.io-request#/#', JSON.stringify({ uid: 'older', ...request }));
   const answers = (requestId, count) =>
     heard.take(count, requestId, (it) => it.requestId === requestId);
 
@@ -183,3 +186,23 @@ for (const [from, to] of [['python', sockhop], ['sockhopA', ['python', 'sockhopB
     }
   });
 }
+
+test('a Node.js server that hangs is missing, and the others are heard', async (t) => {
+  const { room, ...clients } = await roommates(t, both);
+  const pid = Number(process.env.CLUSTER_NODE_B_PID);
+  process.kill(pid, 'SIGSTOP');
+  try {
+    const rest = both.filter((other) => other !== 'nodeB');
+    const answers = rest.map((other) => answer(clients[other], 'question', other));
+    const it = { rooms: [room], event: 'question', args: [], timeout: 1500 };
+    const { complete, responses } = await clients.sockhopA.op('emitWithAck', it);
+    await Promise.all(answers);
+    assert.deepEqual([complete, responses.sort()], [false, rest.sort()]);
+    const found = await clients.sockhopA.op('fetchSockets', { rooms: [room], timeout: 500 });
+    assert.deepEqual(ids(found), rest.map((other) => clients[other].id).sort());
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  const { complete, responses } = await clients.sockhopA.op('serverSideEmitWithAck', { args: [] });
+  assert.deepEqual([complete, responses.length], [true, both.length - 1]);
+});

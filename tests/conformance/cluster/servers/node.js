@@ -1,13 +1,15 @@
 // A socket.io server with the Redis adapter, steered by its clients: the event `op` calls its API.
 //
-//   node node.js NAME REDIS_URL      prints `listening PORT`
+//   node node.js NAME REDIS_URL [specific]      prints `listening PORT`
+//
+// With `specific` it answers other servers on channels of their own.
 
 import { createServer } from 'node:http';
 import { createAdapter } from '@socket.io/redis-adapter';
 import { createClient } from 'redis';
 import { Server } from 'socket.io';
 
-const [name, redisUrl] = process.argv.slice(2);
+const [name, redisUrl, specific] = process.argv.slice(2);
 const publisher = createClient({ url: redisUrl });
 const subscriber = publisher.duplicate();
 for (const client of [publisher, subscriber]) {
@@ -16,7 +18,10 @@ for (const client of [publisher, subscriber]) {
 await Promise.all([publisher.connect(), subscriber.connect()]);
 
 const http = createServer();
-const io = new Server(http, { adapter: createAdapter(publisher, subscriber) });
+const adapter = createAdapter(publisher, subscriber, {
+  publishOnSpecificResponseChannel: specific === 'specific',
+});
+const io = new Server(http, { adapter });
 
 /** The sockets of a namespace that `rooms` and `except` name. */
 function target(namespace, { rooms = [], except = [], volatile, timeout }) {
