@@ -6,6 +6,7 @@ mod attack;
 mod corpus;
 mod descriptors;
 mod document;
+mod faults;
 mod inputs;
 mod matrix;
 mod peer;

@@ -96,6 +96,10 @@ impl Node {
         wait_until(PATIENCE, known).expect("the nodes find each other");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn lives(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
