@@ -1,13 +1,13 @@
 //! What it costs to receive a message: parsing alone, and everything from the socket to the batch
-//! that the node takes, as processor time of the receiving thread.
+//! that the node takes, as processor time of the receiving thread; and what a caller of `publish`
+//! pays.
 
 use std::fs;
 use std::future::poll_fn;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -20,6 +20,9 @@ use tokio::runtime::Builder;
 
 /// A chat message with its header.
 const PAYLOAD_BYTES: usize = 200;
+
+/// The clock of the scheduler moves with its ticks, so fewer messages could take no time.
+const AT_LEAST: u64 = 100_000;
 
 fn parse(criterion: &mut Criterion) {
     let mut wire = BytesMut::new();
@@ -60,9 +63,9 @@ fn processor_time() -> Duration {
     Duration::from_nanos(first.expect("nanoseconds"))
 }
 
-fn start_bus(server: &RedisServer, node: u64) -> RedisBus {
+fn start_bus(url: &str, node: u64) -> RedisBus {
     let metrics = Metrics::register(&Registry::new()).expect("a fresh registry");
-    let config = RedisConfig::new(server.url().parse().expect("a URL"));
+    let config = RedisConfig::new(url.parse().expect("a URL"));
     #[expect(
         clippy::disallowed_methods,
         reason = "a bench has no server to track tasks"
@@ -72,7 +75,7 @@ fn start_bus(server: &RedisServer, node: u64) -> RedisBus {
 }
 
 /// A thread that takes in as many messages as it is told and says what that cost.
-fn receiver(server: Arc<RedisServer>) -> (SyncSender<u64>, Receiver<Duration>) {
+fn receiver(url: String) -> (SyncSender<u64>, Receiver<Duration>) {
     let (tell, told) = sync_channel::<u64>(1);
     let (say, said) = sync_channel(1);
     thread::spawn(move || {
@@ -81,7 +84,7 @@ fn receiver(server: Arc<RedisServer>) -> (SyncSender<u64>, Receiver<Duration>) {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let bus = start_bus(&server, 1);
+            let bus = start_bus(&url, 1);
             Bus::subscribe(&bus, "/#room");
             bus.link_up().await;
             bus.synced().await;
@@ -102,7 +105,7 @@ fn receiver(server: Arc<RedisServer>) -> (SyncSender<u64>, Receiver<Duration>) {
 }
 
 /// A thread that publishes as many messages as it is told.
-fn emitter(server: Arc<RedisServer>) -> SyncSender<u64> {
+fn emitter(url: String) -> SyncSender<u64> {
     let (tell, told) = sync_channel::<u64>(1);
     thread::spawn(move || {
         let runtime = Builder::new_current_thread()
@@ -110,7 +113,7 @@ fn emitter(server: Arc<RedisServer>) -> SyncSender<u64> {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let bus = start_bus(&server, 2);
+            let bus = start_bus(&url, 2);
             bus.link_up().await;
             let payload = Bytes::from(vec![7; PAYLOAD_BYTES]);
             while let Ok(wanted) = told.recv() {
@@ -120,7 +123,7 @@ fn emitter(server: Arc<RedisServer>) -> SyncSender<u64> {
                     }
                 }
                 // The next command is waited for without the runtime, so all must have left.
-                while runtime_has_work(&bus).await {}
+                while is_busy(&bus).await {}
             }
         });
     });
@@ -128,27 +131,67 @@ fn emitter(server: Arc<RedisServer>) -> SyncSender<u64> {
 }
 
 /// Lets the connection go on until the server has answered everything.
-async fn runtime_has_work(bus: &RedisBus) -> bool {
+async fn is_busy(bus: &RedisBus) -> bool {
     use sockhop_adapter::Channels;
     // Asked behind all messages, so its answer comes after theirs.
     Channels::count_subscribers(bus, "nobody").await.is_none()
 }
 
 fn receive(criterion: &mut Criterion) {
-    let server = Arc::new(RedisServer::start());
-    let (receive, cost) = receiver(Arc::clone(&server));
-    let emit = emitter(server);
+    let server = RedisServer::start();
+    let (receive, cost) = receiver(server.url());
+    let emit = emitter(server.url());
     let mut group = criterion.benchmark_group("receive");
     group.throughput(Throughput::Elements(1));
     group.bench_function("processor time of a message", |bencher| {
         bencher.iter_custom(|messages| {
-            receive.send(messages).expect("the receiver runs");
-            emit.send(messages).expect("the emitter runs");
-            cost.recv().expect("the receiver answers")
+            let many = messages.max(AT_LEAST);
+            receive.send(many).expect("the receiver runs");
+            emit.send(many).expect("the emitter runs");
+            let cost = cost.recv().expect("the receiver answers");
+            cost.mul_f64(messages as f64 / many as f64)
         });
     });
     group.finish();
 }
 
-criterion_group!(benches, parse, receive);
+/// What a caller of `publish` pays; the connection is driven by another thread.
+fn publish(criterion: &mut Criterion) {
+    const QUEUED_AT_ONCE: u64 = 1_000;
+    let server = RedisServer::start();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let bus = runtime.block_on(async {
+        let bus = start_bus(&server.url(), 1);
+        bus.link_up().await;
+        bus
+    });
+    let payload = Bytes::from(vec![7; PAYLOAD_BYTES]);
+    let mut group = criterion.benchmark_group("publish");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("time of the caller", |bencher| {
+        bencher.iter_custom(|messages| {
+            let mut cost = Duration::ZERO;
+            let mut left = messages;
+            while left > 0 {
+                let now = left.min(QUEUED_AT_ONCE);
+                // Too short for the clock of the scheduler, which moves with its ticks.
+                let before = Instant::now();
+                for _ in 0..now {
+                    Bus::publish(&bus, "/#room", payload.clone()).expect("room in the queue");
+                }
+                cost += before.elapsed();
+                left -= now;
+                while runtime.block_on(is_busy(&bus)) {}
+            }
+            cost
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, parse, receive, publish);
 criterion_main!(benches);
