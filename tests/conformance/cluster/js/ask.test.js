@@ -33,7 +33,7 @@ for (const member of both) {
     const { room, ...clients } = await roommates(t, both);
     const quick = both.filter((other) => !other.endsWith('B'));
     const answers = quick.map((other) => answer(clients[other], 'question', other));
-    const it = { rooms: [room], event: 'question', args: [], timeout: 1500 };
+    const it = { rooms: [room], event: 'question', args: [], timeout: 3000 };
     const { complete, responses } = await clients[member].op('emitWithAck', it);
     await Promise.all(answers);
     assert.deepEqual([complete, responses.sort()], [false, quick.sort()]);
@@ -194,7 +194,7 @@ test('a Node.js server that hangs is missing, and the others are heard', async (
   try {
     const rest = both.filter((other) => other !== 'nodeB');
     const answers = rest.map((other) => answer(clients[other], 'question', other));
-    const it = { rooms: [room], event: 'question', args: [], timeout: 1500 };
+    const it = { rooms: [room], event: 'question', args: [], timeout: 3000 };
     const { complete, responses } = await clients.sockhopA.op('emitWithAck', it);
     await Promise.all(answers);
     assert.deepEqual([complete, responses.sort()], [false, rest.sort()]);
