@@ -50,6 +50,9 @@ pub struct Stats {
     pub received_bytes: Counter,
     /// Messages received without a socket here that wants them.
     pub discarded: Counter,
+    /// Messages of other nodes passed on because their room only looked like the id of a socket of
+    /// this node, or the socket has gone.
+    pub strays: Counter,
     /// Further copies of messages, dropped.
     pub duplicates: Counter,
     /// Messages of this node that came back to it.

@@ -174,6 +174,24 @@ fn an_id_without_a_living_node_is_a_room_like_any_other() {
 }
 
 #[test]
+fn a_room_that_only_looks_like_an_id_of_some_node_reaches_its_members_once() {
+    let [a, b, c] = nodes();
+    // By its form an id of the first node, which has no such socket.
+    let room = SessionId::new(NodeTag::new(a.tag).unwrap(), [9; 12]).to_string();
+    let (_, at_a) = a.connect(1, &[&room]);
+    let (_, at_b) = b.connect(2, &[&room]);
+    for sender in [&a, &b, &c] {
+        sender.emit(&[&room]);
+        for node in [&a, &b, &c, &a, &b, &c] {
+            node.drive();
+        }
+        assert_eq!((count(&at_a), count(&at_b)), (1, 1), "from {}", sender.tag);
+    }
+    assert_eq!(a.adapter.stats().strays.get(), 2);
+    assert_eq!(c.received(), 0);
+}
+
+#[test]
 fn a_broadcast_to_several_rooms_is_delivered_once() {
     let [a, b, c] = nodes();
     let (id, one) = b.connect(1, &["red", "blue"]);

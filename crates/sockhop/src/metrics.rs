@@ -230,6 +230,11 @@ const ADAPTER_COUNTERS: &[(&str, &str, Read)] = &[
         |s| &s.duplicates,
     ),
     (
+        "bus_strays_total",
+        "Messages passed on for rooms that look like ids of this node.",
+        |s| &s.strays,
+    ),
+    (
         "bus_own_total",
         "Messages of this node that came back to it.",
         |s| &s.own,

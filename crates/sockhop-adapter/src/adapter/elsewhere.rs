@@ -5,7 +5,7 @@ use socketio_proto::{EncodeError, Parser};
 
 use super::Adapter;
 use crate::bus::BusError;
-use crate::cluster::{Broadcast, Destination, Destinations, encode_broadcast};
+use crate::cluster::{Broadcast, BusMessage, Destination, Destinations, encode_broadcast};
 use crate::foreign::Target;
 use crate::options::BroadcastOptions;
 use crate::packets::PerParser;
@@ -22,7 +22,7 @@ impl<C> Adapter<C> {
         let mut published = Ok(());
         let interest = self.rooms.interest();
         if let Some(interest) = interest.filter(|_| self.cluster.may_have_others()) {
-            let destinations = interest.destinations(&options.rooms);
+            let destinations = interest.destinations(&options.rooms, |id| self.is_here(id));
             if !destinations.is_empty() {
                 if packets.any().is_none() {
                     *packets.get_mut(Parser::Json) = Some(encode(Parser::Json)?);
@@ -43,6 +43,30 @@ impl<C> Adapter<C> {
             published = published.and(told);
         }
         Ok(published)
+    }
+
+    /// Whether this is the id of a socket of this node.
+    pub(super) fn is_here(&self, id: &str) -> bool {
+        self.rooms.lookup(id).is_some()
+    }
+
+    /// Publishes a frame of another node to the rooms that only look like ids of sockets of this
+    /// one: by their form the other node took it for their owner. Copies are known by their number,
+    /// so nobody gets it twice.
+    pub(crate) fn pass_on_strays(&self, message: &BusMessage, frame: &bytes::Bytes) {
+        let Some(interest) = self.rooms.interest() else {
+            return;
+        };
+        for room in &message.options.rooms {
+            let name = room.as_str();
+            if interest.looks_like_ours(name) && !self.is_here(name) {
+                self.stats().strays.add(1);
+                let topic = interest.topic(name);
+                if self.cluster.bus().publish(&topic, frame.clone()).is_err() {
+                    self.stats().publish_failures.add(1);
+                }
+            }
+        }
     }
 
     /// Whom an operation is for, as servers of other makes are told.

@@ -350,7 +350,7 @@ impl<C> Adapter<C> {
             return None;
         }
         let mut nodes = smallvec::SmallVec::new();
-        for destination in interest.destinations(&options.rooms) {
+        for destination in interest.destinations(&options.rooms, |id| self.is_here(id)) {
             match destination {
                 Destination::Node(node) => nodes.push(node),
                 // Whoever does not have the room has to say so, else it would seem to be missing.

@@ -260,6 +260,7 @@ impl Cluster {
                 (Some(wanted), _) => self.serve_acks(now, &message, wanted, host),
                 (None, Some(adapter)) => {
                     adapter.receive(&message);
+                    adapter.pass_on_strays(&message, frame);
                 }
                 (None, None) => {
                     self.stats.received.add(1);

@@ -12,8 +12,8 @@ use crate::recipient::Room;
 
 /// Where a message for one room has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// Nowhere: the room is the id of a socket of this node.
+enum Route {
+    /// Nowhere: the room is the id of a socket that is on this node.
     Here,
     /// To the one node whose socket has this id.
     Node(NodeId),
@@ -60,31 +60,31 @@ impl Interest {
 
     /// The first member of a room on this node has come.
     pub(crate) fn begin(&self, room: &str) {
-        if self.is_wanted(room) {
+        if !self.cluster.is_alone() {
             self.cluster.bus().subscribe(&self.topic(room));
         }
     }
 
     /// The last member of a room on this node has gone.
     pub(crate) fn end(&self, room: &str) {
-        if self.is_wanted(room) {
+        if !self.cluster.is_alone() {
             self.cluster.bus().unsubscribe(&self.topic(room));
         }
     }
 
-    /// Whether the room needs a topic. What is for a socket of this node comes without.
-    fn is_wanted(&self, room: &str) -> bool {
-        !self.cluster.is_alone() && self.tag_in(room) != Some(self.cluster.node().tag())
-    }
-
-    /// Where messages for these rooms have to go; none means to the whole namespace.
-    pub(crate) fn destinations<'a>(&self, rooms: &'a [Room]) -> Destinations<'a> {
+    /// Where messages for these rooms have to go; none means to the whole namespace. `is_here` knows
+    /// the ids of this node's sockets.
+    pub(crate) fn destinations<'a>(
+        &self,
+        rooms: &'a [Room],
+        is_here: impl Fn(&str) -> bool,
+    ) -> Destinations<'a> {
         if rooms.is_empty() {
             return [Destination::Namespace].into_iter().collect();
         }
         let mut destinations = Destinations::new();
         for room in rooms {
-            let destination = match self.route(room.as_str()) {
+            let destination = match self.route(room.as_str(), &is_here) {
                 Route::Here => continue,
                 Route::Node(node) => Destination::Node(node),
                 Route::Topic => Destination::Room(room),
@@ -101,14 +101,22 @@ impl Interest {
     }
 
     /// Where messages for this room have to go.
-    pub(crate) fn route(&self, room: &str) -> Route {
+    fn route(&self, room: &str, is_here: impl Fn(&str) -> bool) -> Route {
         let Some(tag) = self.tag_in(room) else {
             return Route::Topic;
         };
-        if tag == self.cluster.node().tag() {
-            return Route::Here;
+        if tag != self.cluster.node().tag() {
+            return self.cluster.owner(tag).map_or(Route::Topic, Route::Node);
         }
-        self.cluster.owner(tag).map_or(Route::Topic, Route::Node)
+        match is_here(room) {
+            true => Route::Here,
+            false => Route::Topic,
+        }
+    }
+
+    /// Whether the room has the form of an id of a socket of this node.
+    pub(crate) fn looks_like_ours(&self, room: &str) -> bool {
+        self.tag_in(room) == Some(self.cluster.node().tag())
     }
 
     /// The tag in the id of a socket; protocol 4 puts the namespace in front of it.
