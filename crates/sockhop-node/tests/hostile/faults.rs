@@ -15,6 +15,9 @@ use crate::process::{Node, open_websocket, wait_until};
 /// How long anything may take to be right again, on a machine with other work.
 const HEALED_WITHIN: Duration = Duration::from_secs(40);
 
+/// After this a message that did not come is said again, where it may be lost.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// How long a fault lasts once it has shown.
 const LASTS: Duration = Duration::from_secs(1);
 
@@ -55,7 +58,7 @@ impl Cluster {
         })?;
         for (from, to) in [(0, 1), (1, 2), (2, 0)] {
             wait_until(HEALED_WITHIN, || {
-                delivers(&self.nodes[from], &self.nodes[to])
+                delivers_within(AGAIN, &self.nodes[from], &self.nodes[to])
             })?;
         }
         Ok(began.elapsed())
@@ -101,10 +104,14 @@ fn members(node: &Node, wanted: u64) -> Result<(), Fault> {
 
 /// What a client of one node says to everybody reaches a client of the other.
 fn delivers(from: &Node, to: &Node) -> Result<(), Fault> {
+    delivers_within(Duration::from_secs(20), from, to)
+}
+
+fn delivers_within(patience: Duration, from: &Node, to: &Node) -> Result<(), Fault> {
     let (mut listener, _) = open_websocket(to.address)?;
     let (mut speaker, _) = open_websocket(from.address)?;
     speaker.write(&Frame::text("42[\"chat message\",\"over there\"]").bytes());
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + patience;
     loop {
         match listener.arrived(deadline)? {
             Arrived::Text(text) if text.contains("over there") => return Ok(()),
@@ -142,10 +149,10 @@ fn network(cluster: &Cluster, network: Network) -> Result<String, Fault> {
 fn slow_network(cluster: &Cluster) -> Result<String, Fault> {
     cluster.proxies[0].set(Network::Delays(Duration::from_millis(100)));
     wait_until(HEALED_WITHIN, || {
-        delivers(&cluster.nodes[0], &cluster.nodes[1])
+        delivers_within(AGAIN, &cluster.nodes[0], &cluster.nodes[1])
     })?;
     wait_until(HEALED_WITHIN, || {
-        delivers(&cluster.nodes[2], &cluster.nodes[0])
+        delivers_within(AGAIN, &cluster.nodes[2], &cluster.nodes[0])
     })?;
     for node in &cluster.nodes {
         ready(node, true)?;
