@@ -82,13 +82,16 @@ async fn a_master_that_is_replaced_while_it_runs_is_left() {
         answer == RedisReply::Text("OK".to_owned())
     })
     .await;
-    let name = format!("sockhop-{}-subscribe", receiver.id());
-    until("it is at the new master", || {
-        servers
-            .replica
-            .ask(&["CLIENT", "LIST"])
-            .text()
-            .contains(&name)
+    // Until the old master steps down it serves those who have not left it yet.
+    until("all connections are at the new master", || {
+        let clients = servers.replica.ask(&["CLIENT", "LIST"]);
+        let is_there = |node: &Node, role: &str| {
+            let name = format!("name=sockhop-{}-{role} ", node.id());
+            clients.text().contains(&name)
+        };
+        [&emitter, &receiver]
+            .iter()
+            .all(|node| is_there(node, "publish") && is_there(node, "subscribe"))
     })
     .await;
     expect_heard_again(&emitter, &receiver).await;
