@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::contract::{Contract, WebSocket};
+use support::contract::{Contract, WebSocket, post};
 use support::{Node, get, until};
 use testkit::RedisServer;
 
@@ -279,6 +280,34 @@ fn the_chat_knows_the_people_of_all_nodes() {
         let (_, joined) = chatter(&c, "Dot");
         ["Bob", "Cid"].iter().all(|name| joined.contains(name))
     });
+}
+
+#[test]
+fn a_node_that_drains_serves_its_sessions_through_the_others() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let drain = ["--redis-url", &url, "--drain-spread-ms", "20000"];
+    let (a, b) = (Node::start(&drain), Node::start(&drain[..2]));
+    until("the nodes to know each other", || {
+        let (_, _, metrics) = b.get("/metrics", "");
+        metrics.contains("sockhop_node_members 2\n")
+    });
+    let handshake = "/socket.io/?EIO=4&transport=polling";
+    let sessions: Vec<String> = (0..20)
+        .map(|_| {
+            let (_, _, open) = a.get(handshake, "");
+            let (_, sid) = open.split_once("\"sid\":\"").unwrap();
+            format!("{handshake}&sid={}", &sid[..20])
+        })
+        .collect();
+    a.signal("TERM");
+    until("the public listener to be closed", || {
+        TcpStream::connect(a.address).is_err()
+    });
+    // Few of them have been closed by now.
+    let polls = sessions.iter().map(|target| post(b.address, target, "40"));
+    let served = polls.filter(|(status, _)| *status == 200).count();
+    assert!(served > 0);
 }
 
 /// Clients during the restart of Redis.

@@ -93,19 +93,24 @@ impl Contract {
     }
 
     pub(crate) fn post(&self, target: &str, body: &str) -> (u16, String) {
-        let mut stream = open(self.address);
-        let length = body.len();
-        let request = format!(
-            "POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, body.to_owned())
+        post(self.address, target, body)
     }
+}
+
+/// Status and body of the answer to a POST.
+pub(crate) fn post(address: SocketAddr, target: &str, body: &str) -> (u16, String) {
+    let mut stream = open(address);
+    let length = body.len();
+    let request = format!(
+        "POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
 }
 
 impl Drop for Contract {
