@@ -319,6 +319,8 @@ fn engine(path: &str, session: SessionConfig) -> Result<EngineConfig, Box<dyn Er
             origins: Origins::List(vec![origin]),
             credentials: true,
         },
+        // Clients behind any balancer are to be let in, also where it renames the host.
+        check_origin: false,
         cookie: Some(Cookie::default()),
         ..EngineConfig::default()
     })
