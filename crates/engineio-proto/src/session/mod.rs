@@ -173,7 +173,7 @@ impl Session {
         match self.upgrade {
             Upgrade::Current(current) if current == id => {}
             Upgrade::Candidate { id: candidate, .. } if candidate == id => {
-                self.handle_candidate_message(now, content);
+                self.handle_candidate_message(content);
                 return;
             }
             Upgrade::None | Upgrade::Candidate { .. } | Upgrade::Current(_) => return,
@@ -224,7 +224,7 @@ impl Session {
             match timer {
                 Timer::Ping => self.ping_is_due(now),
                 Timer::Pong => self.abort(CloseReason::PingTimeout),
-                Timer::Noop => self.noop_is_due(now),
+                Timer::Noop => self.noop_is_due(),
                 Timer::UpgradeDeadline => self.discard_candidate(),
                 Timer::CloseDeadline => self.finish(),
             }

@@ -81,13 +81,14 @@ impl Session {
     /// # Errors
     /// [`Refusal::Empty`] when another GET is pending, which ends the session;
     /// [`RequestError::BadRequest`] when the session is on a WebSocket, which does not.
-    pub fn handle_poll(&mut self, _now: Instant) -> Result<TransportId, Refusal> {
+    pub fn handle_poll(&mut self, now: Instant) -> Result<TransportId, Refusal> {
         self.check_polling()?;
         let id = self.issue_transport_id();
         if !self.poll.park(id) {
             self.violation(PeerViolation::OverlappingPoll);
             return Err(Refusal::Empty);
         }
+        self.poll_meets_upgrade(now);
         Ok(id)
     }
 

@@ -5,7 +5,7 @@
 //!     │ WebSocket with sid ──────────────────▶ │ candidate; messages keep flowing on polling
 //!     │ 2probe ──────────────────────────────▶ │
 //!     │ ◀─────────────────────────────── 3probe│
-//!     │ ◀────────── 6, to a pending poll, every 100 ms
+//!     │ ◀─────────────────── 6, to a pending poll
 //!     │ (stops polling) 5 ───────────────────▶ │ everything leaves on the WebSocket
 //! ```
 
@@ -17,8 +17,9 @@ use super::{Event, Phase, Session, TransportId};
 use crate::timer::Timer;
 use crate::{IncomingPacket, Message, WsRefused};
 
-/// How often a pending poll is released while a client waits for its end in order to upgrade.
-const NOOP_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a poll may be pending that arrives when the probe was answered. A poll that was pending
+/// before is released together with the answer; a client that saw its end first polls once more.
+const NOOP_DELAY: Duration = Duration::from_millis(100);
 
 /// Which WebSocket a session has, and what for.
 ///
@@ -106,6 +107,14 @@ impl Upgrade {
         }
     }
 
+    /// Whether a candidate has sent its probe.
+    pub(super) fn is_probed(self) -> bool {
+        match self {
+            Self::Candidate { probe, .. } => probe != Probe::Awaited,
+            Self::None | Self::Current(_) => false,
+        }
+    }
+
     /// The candidate whose probe waits for its answer, which is now given.
     pub(super) fn take_probe(&mut self) -> Option<TransportId> {
         match self {
@@ -144,12 +153,12 @@ impl Session {
         Ok(id)
     }
 
-    pub(super) fn handle_candidate_message(&mut self, now: Instant, content: Message) {
+    pub(super) fn handle_candidate_message(&mut self, content: Message) {
         match IncomingPacket::decode(self.version, content) {
             Ok(IncomingPacket::Ping(data)) if data.as_str() == "probe" => {
                 self.upgrade.probe();
                 if self.phase == Phase::Open {
-                    self.timers.start(Timer::Noop, now, NOOP_INTERVAL);
+                    self.poll.release(LastWord::Noop);
                 }
             }
             Ok(IncomingPacket::Upgrade) => self.switch(),
@@ -166,9 +175,15 @@ impl Session {
     }
 
     /// A client that saw its probe answered waits for its pending poll to end.
-    pub(super) fn noop_is_due(&mut self, now: Instant) {
+    pub(super) fn noop_is_due(&mut self) {
         self.poll.release(LastWord::Noop);
-        self.timers.start(Timer::Noop, now, NOOP_INTERVAL);
+    }
+
+    /// A poll arrived: if the client has probed, it is not to stay for long.
+    pub(super) fn poll_meets_upgrade(&mut self, now: Instant) {
+        if self.phase == Phase::Open && self.upgrade.is_probed() {
+            self.timers.start(Timer::Noop, now, NOOP_DELAY);
+        }
     }
 
     /// The session stays as it was; only the candidate is closed.
