@@ -24,6 +24,8 @@ use reader::{FrameReader, Incoming, ReadError};
 use writer::FrameWriter;
 pub(crate) use writer::Written;
 
+use crate::stream::ServerStream;
+
 /// Bytes read from a connection at once, into a buffer that all connections of a thread share.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -47,6 +49,21 @@ enum Io {
     Tcp(TcpStream),
     /// TLS, or a connection of another server that mounted this service.
     Other(Box<dyn Duplex>),
+}
+
+/// The TCP connection under an upgraded one, what is to be written to it first, and what was read
+/// from it too early.
+fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Bytes), Upgraded> {
+    match upgraded.downcast::<TokioIo<ServerStream>>() {
+        Ok(parts) => {
+            let (tcp, held) = parts.io.into_inner().into_parts();
+            Ok((tcp, held, parts.read_buf))
+        }
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
+            Ok((parts.io.into_inner(), Bytes::new(), parts.read_buf))
+        }
+    }
 }
 
 /// What [`WebSocket::poll_read`] found.
@@ -78,8 +95,14 @@ pub(crate) struct WebSocket {
 
 impl WebSocket {
     pub(crate) fn new(upgraded: Upgraded, version: ProtocolVersion, base64: bool) -> Self {
-        let (io, unread) = match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => (Io::Tcp(parts.io.into_inner()), parts.read_buf),
+        let mut writer = FrameWriter::new(version);
+        let (io, unread) = match downcast(upgraded) {
+            Ok((tcp, held, unread)) => {
+                if !held.is_empty() {
+                    writer.push_own(held, 0);
+                }
+                (Io::Tcp(tcp), unread)
+            }
             Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
         };
         // The connection's own read buffer is larger than what is left in it.
@@ -87,7 +110,7 @@ impl WebSocket {
         Self {
             io,
             reader: FrameReader::default(),
-            writer: FrameWriter::new(version),
+            writer,
             unread,
             base64,
             unflushed: false,

@@ -13,8 +13,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
-use sockhop::engine::{PeerAddress, Tasks};
+use sockhop::engine::{PeerAddress, ServerStream, Tasks};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use super::clients::{Clients, Counted};
 use super::{Site, proxy_protocol};
@@ -29,6 +30,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const FIRST_REST: Duration = Duration::from_millis(5);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
+/// Linux hands the option on to accepted connections, which saves a system call for each.
+const INHERITS_NODELAY: bool = cfg!(target_os = "linux");
+
 /// A bound address.
 #[derive(Debug)]
 pub(crate) struct Listener(TcpListener);
@@ -40,6 +44,9 @@ impl Listener {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        if INHERITS_NODELAY {
+            socket.set_tcp_nodelay(true)?;
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self(TcpListener::from_std(socket.into())?))
@@ -59,9 +66,23 @@ pub(crate) struct Serving {
     pub(crate) clients: Arc<Clients>,
 }
 
-/// Accepts and serves connections for as long as this future is polled. Connections that are
-/// still open when the tasks are asked to stop finish their request and end.
+/// Accepts and serves connections until this future is dropped. Connections that are still open
+/// when the tasks are asked to stop finish their request and end.
 pub(crate) async fn serve<S: Site>(listener: Listener, site: Arc<S>, serving: Serving) {
+    let (mut alive, dropped) = oneshot::channel::<Infallible>();
+    let tasks = serving.tasks.clone();
+    // As a task: the thread that started the runtime is none of its workers, and each connection
+    // would have to wake two threads.
+    tasks.spawn("listener", async move {
+        tokio::select! {
+            () = accept(listener, site, serving) => {}
+            _ = dropped => {}
+        }
+    });
+    alive.closed().await;
+}
+
+async fn accept<S: Site>(listener: Listener, site: Arc<S>, serving: Serving) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(serving.header_timeout)
@@ -102,7 +123,7 @@ fn serve_connection<S: Site>(
     site: &Arc<S>,
     serving: &Serving,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
+    if !INHERITS_NODELAY && let Err(error) = stream.set_nodelay(true) {
         // The connection is gone already.
         tracing::debug!(%error, "cannot set up a connection");
         return;
@@ -151,7 +172,7 @@ fn serve_client<S: Site>(
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(ServerStream::new(stream)), service)
         .with_upgrades();
     let stopping = serving.tasks.clone();
     serving.tasks.spawn("connection", async move {
@@ -168,4 +189,19 @@ fn serve_client<S: Site>(
             tracing::debug!(%error, "connection ended");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_do_not_wait_to_fill_packets() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, _client) = tokio::join!(listener.0.accept(), client);
+        if INHERITS_NODELAY {
+            assert!(accepted.unwrap().0.nodelay().unwrap());
+        }
+    }
 }
