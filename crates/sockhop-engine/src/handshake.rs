@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 
 /// The address of the peer, put into the extensions of a request by whoever accepted it.
@@ -31,7 +32,9 @@ impl Handshake {
     /// Copies what is worth keeping of a request's head.
     #[must_use]
     pub fn new(parts: &Parts, issued: SystemTime) -> Self {
-        let mut headers = String::new();
+        let lines =
+            |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 3;
+        let mut headers = String::with_capacity(parts.headers.iter().map(lines).sum());
         for (name, value) in &parts.headers {
             headers.push_str(name.as_str());
             headers.push_str(": ");

@@ -1,7 +1,7 @@
 //! The sessions of one mount, by their secret ids.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,11 +21,29 @@ pub(crate) struct Entry {
     pub(crate) mailbox: Mailbox,
 }
 
+type Shard = HashMap<SessionId, Entry, BuildHasherDefault<IdHasher>>;
+
+/// Takes the last eight bytes of an id as its hash: they are random. A client chooses the ids that
+/// it asks for, but not those in the table, so it cannot make them collide.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 ^= u64::from_ne_bytes(*last);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Sessions by id, with a limit on their number.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    shards: [Mutex<HashMap<SessionId, Entry>>; SHARDS],
-    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
     len: AtomicUsize,
     max: usize,
 }
@@ -34,7 +52,6 @@ impl Registry {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
             len: AtomicUsize::new(0),
             max,
         }
@@ -74,9 +91,10 @@ impl Registry {
         all
     }
 
-    fn shard(&self, id: &SessionId) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
-        // A client chooses the ids that it asks for, hence a keyed hash.
-        let index = self.hasher.hash_one(id) % SHARDS as u64;
+    fn shard(&self, id: &SessionId) -> MutexGuard<'_, Shard> {
+        // Other bits than those that a table looks at.
+        let hash = BuildHasherDefault::<IdHasher>::default().hash_one(id);
+        let index = (hash >> 32) % SHARDS as u64;
         self.shards[index as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

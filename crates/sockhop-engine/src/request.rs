@@ -1,5 +1,7 @@
 //! What a request's query and headers say, checked in the order that clients expect.
 
+use std::borrow::Cow;
+
 use engineio_proto::{PollingPeer, ProtocolVersion, RequestError, SessionId, Transport};
 use http::header::{self, HeaderMap};
 use http::request::Parts;
@@ -63,35 +65,47 @@ fn is_python(headers: &HeaderMap) -> bool {
 }
 
 #[derive(Default)]
-struct RawQuery {
-    eio: Option<String>,
-    transport: Option<String>,
-    sid: Option<String>,
+struct RawQuery<'a> {
+    eio: Option<Cow<'a, str>>,
+    transport: Option<Cow<'a, str>>,
+    sid: Option<Cow<'a, str>>,
     jsonp: Option<u32>,
     b64: bool,
 }
 
-impl RawQuery {
-    fn parse(query: &str) -> Self {
+impl<'a> RawQuery<'a> {
+    fn parse(query: &'a str) -> Self {
         let mut raw = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let slot = match name.as_ref() {
-                "EIO" => &mut raw.eio,
-                "transport" => &mut raw.transport,
-                "sid" => &mut raw.sid,
-                "b64" => {
-                    raw.b64 = !value.is_empty();
-                    continue;
-                }
-                "j" => {
-                    raw.jsonp = raw.jsonp.or_else(|| Some(digits(&value)));
-                    continue;
-                }
-                _ => continue,
-            };
-            slot.get_or_insert_with(|| value.into_owned());
+        // Clients rarely write anything that needs decoding.
+        if query.bytes().any(|byte| byte == b'%' || byte == b'+') {
+            form_urlencoded::parse(query.as_bytes())
+                .for_each(|(name, value)| raw.take(&name, value));
+        } else {
+            let pairs = query.as_bytes().split(|byte| *byte == b'&');
+            for pair in pairs.filter_map(|pair| std::str::from_utf8(pair).ok()) {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                raw.take(name, value.into());
+            }
         }
         raw
+    }
+
+    fn take(&mut self, name: &str, value: Cow<'a, str>) {
+        let slot = match name {
+            "EIO" => &mut self.eio,
+            "transport" => &mut self.transport,
+            "sid" => &mut self.sid,
+            "b64" => {
+                self.b64 = !value.is_empty();
+                return;
+            }
+            "j" => {
+                self.jsonp = self.jsonp.or_else(|| Some(digits(&value)));
+                return;
+            }
+            _ => return,
+        };
+        slot.get_or_insert(value);
     }
 }
 
@@ -205,6 +219,14 @@ mod tests {
             query("EIO=3&transport=polling").unwrap().version,
             Ok(ProtocolVersion::V3)
         );
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        let query = query("%45IO=%34&transport=poll%69ng&x=+&&transport=websocket").unwrap();
+        assert_eq!(query.version, Ok(ProtocolVersion::V4));
+        assert_eq!(query.transport, Transport::Polling);
+        assert_eq!(query.sid, None);
     }
 
     #[test]

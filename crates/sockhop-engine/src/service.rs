@@ -142,7 +142,7 @@ impl<H: Handler> EngineService<H> {
             answer.unwrap_or_else(|refusal| self.refuse(&head, refusal))
         };
         response.headers_mut().extend(cors);
-        response
+        with_map_of(response, head.headers)
     }
 
     fn preflight(&self, head: &Head) -> Response<Body> {
@@ -438,6 +438,15 @@ fn code_label(error: RequestError) -> &'static str {
         RequestError::Forbidden => "4",
         RequestError::UnsupportedProtocol => "5",
     }
+}
+
+/// Moves the headers of an answer into the map of its request: hyper reads the next request into
+/// the map of the last answer, which then has room for it.
+fn with_map_of(mut response: Response<Body>, mut map: HeaderMap) -> Response<Body> {
+    map.clear();
+    map.extend(std::mem::take(response.headers_mut()));
+    *response.headers_mut() = map;
+    response
 }
 
 fn switching_protocols(request: &HeaderMap, key: &[u8]) -> Response<Body> {
