@@ -24,6 +24,12 @@ pub(crate) enum Mail {
         kind: BodyKind,
         body: Result<Bytes, Detached>,
     },
+    /// A POST whose head and body came together.
+    Post {
+        kind: BodyKind,
+        body: Result<Bytes, Detached>,
+        done: oneshot::Sender<PostReply>,
+    },
     /// A WebSocket that wants to take over; its 101 answer is on the way.
     WebSocket { upgrade: OnUpgrade },
     /// The server ends the session.

@@ -1,6 +1,8 @@
 //! POSTs of a polling session: the body is collected here and judged by the session.
 
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use bytes::{Buf, Bytes, BytesMut};
 use engineio_proto::{BodyKind, Detached, RequestError, payload};
@@ -15,8 +17,8 @@ use crate::registry::Entry;
 use crate::response::{self, Body};
 use crate::service::Refusal;
 
-/// Hands a POST to its session: the head at once, so that the session notices a second POST and
-/// can end a stalled one, then the body.
+/// Hands a POST to its session: as a whole if all of it is here; else the head at once, so that the
+/// session notices a second POST and can end a stalled one, then the body.
 pub(crate) async fn post<B>(
     head: &Head,
     body: B,
@@ -28,33 +30,60 @@ where
     B::Data: Buf + Send,
 {
     let (done, mut answer) = oneshot::channel();
-    if !entry.mailbox.send(Mail::PostStart { done }) {
-        return Err(RequestError::SessionUnknown.into());
-    }
     let kind = body_kind(&head.headers);
-    let body = if declared_len(&head.headers).is_some_and(|len| len > max_bytes as u64) {
-        Err(Detached::TooLarge)
-    } else {
-        tokio::select! {
-            body = collect(body, max_bytes) => body,
-            answer = &mut answer => return finish(answer),
+    let too_long = declared_len(&head.headers).is_some_and(|len| len > max_bytes as u64);
+    let mut collecting = pin!(collect(body, max_bytes));
+    let at_hand = match too_long {
+        true => Some(Err(Detached::TooLarge)),
+        false => at_hand(collecting.as_mut()).await,
+    };
+    let unwrap_form = |body: Bytes| match entry.jsonp {
+        Some(_) => form_payload(&body),
+        None => body,
+    };
+    let (mail, too_large) = match at_hand {
+        Some(body) => {
+            let too_large = matches!(body, Err(Detached::TooLarge));
+            let body = body.map(unwrap_form);
+            (Mail::Post { kind, body, done }, too_large)
+        }
+        None => {
+            if !entry.mailbox.send(Mail::PostStart { done }) {
+                return Err(RequestError::SessionUnknown.into());
+            }
+            let body = tokio::select! {
+                body = collecting => body,
+                answer = &mut answer => return finish(answer),
+            };
+            let too_large = matches!(body, Err(Detached::TooLarge));
+            let body = body.map(unwrap_form);
+            (Mail::PostBody { kind, body }, too_large)
         }
     };
-    let body = body.map(|body| {
-        if entry.jsonp.is_some() {
-            form_payload(&body)
-        } else {
-            body
-        }
-    });
-    let too_large = matches!(body, Err(Detached::TooLarge));
-    if !entry.mailbox.send(Mail::PostBody { kind, body }) {
+    if !entry.mailbox.send(mail) {
         return Err(RequestError::SessionUnknown.into());
     }
     if too_large {
         return Err(Refusal::TooLarge);
     }
     finish(answer.await)
+}
+
+/// What `collecting` gives if it gives it at once: hyper hands a body out that it has read along
+/// with the head when it is asked for the second time.
+async fn at_hand<F: Future>(mut collecting: Pin<&mut F>) -> Option<F::Output> {
+    let mut asked = false;
+    poll_fn(|cx| match collecting.as_mut().poll(cx) {
+        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Pending if asked => Poll::Ready(None),
+        Poll::Pending => {
+            asked = true;
+            // In case that there is nothing to hand out, which wakes nobody.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 fn finish(answer: Result<PostReply, oneshot::error::RecvError>) -> Result<Response<Body>, Refusal> {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use engineio_proto::{
-    CloseReason, Detached, Event, Outgoing, Refusal, Session, Transmit, Transport, TransportId,
+    BodyKind, CloseReason, Detached, Event, Outgoing, Refusal, Session, Transmit, Transport,
+    TransportId,
 };
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
@@ -27,6 +29,9 @@ use crate::websocket::ReadLimits;
 
 /// Rounds of one turn; then other tasks get theirs.
 const MAX_ROUNDS: usize = 16;
+
+/// Looks into a queue in one round: at most this often something new is in it.
+const MAX_TAKES: usize = 4;
 
 pin_project! {
     /// A session with its transports and its handler.
@@ -63,6 +68,8 @@ struct Driver<H: Handler> {
     /// The transport that the metrics count this session under.
     counted: Transport,
     closed: bool,
+    /// The handler was called and may have put something into the outbox.
+    called: bool,
     traffic: TrafficDelta,
     /// None: the session may send as much as it likes.
     meter: Option<Box<Meter>>,
@@ -105,6 +112,7 @@ impl<H: Handler> SessionTask<H> {
             writable: false,
             counted,
             closed: false,
+            called: false,
             traffic: TrafficDelta::default(),
             meter,
             over_rate: false,
@@ -131,13 +139,13 @@ impl<H: Handler> Future for SessionTask<H> {
         let mut this = self.project();
         for _ in 0..MAX_ROUNDS {
             let now = now();
-            let mut progress = this.driver.timeouts(now);
-            progress |= this.driver.round(cx, now);
+            this.driver.timeouts(now);
+            let again = this.driver.round(cx, now);
             if this.driver.parts.session.is_closed() {
                 this.driver.end_turn();
                 return Poll::Ready(());
             }
-            if progress {
+            if again || this.driver.listen_to_outbox(cx, now) {
                 continue;
             }
             this.driver.end_turn();
@@ -168,19 +176,24 @@ impl<H: Handler> Future for SessionTask<H> {
 }
 
 impl<H: Handler> Driver<H> {
-    /// One round over all inputs and outputs; whether anything happened.
+    /// One round over all inputs and outputs; whether another must follow. It need not where every
+    /// input was left waiting, so that its next news wakes the task.
     fn round(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
         // WebSockets before mail: a client that sent its upgrade packet and then a GET means it in
         // that order. Outbox before mail: what was emitted before the server closed still leaves.
-        let mut progress = self.read_transports(cx, now);
-        progress |= self.take_outbox(cx, now);
-        progress |= self.take_mail(cx, now);
-        progress |= self.notice_aborts(cx, now);
-        progress |= self.drain(now);
-        progress |= self.flush_transports(cx, now);
-        progress |= self.drain(now);
+        let mut again = self.read_transports(cx, now);
+        self.take_outbox(now);
+        again |= self.take_mail(cx, now);
+        again |= self.notice_aborts(cx, now);
+        self.drain(now);
+        // What handlers sent to their own client leaves with the same write.
+        if std::mem::take(&mut self.called) && self.take_outbox(now) {
+            self.drain(now);
+        }
+        again |= self.flush_transports(cx, now);
+        again |= self.drain(now);
         self.tell_writable();
-        progress
+        again
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -193,8 +206,7 @@ impl<H: Handler> Driver<H> {
         .min()
     }
 
-    fn timeouts(&mut self, now: Instant) -> bool {
-        let mut fired = false;
+    fn timeouts(&mut self, now: Instant) {
         if self
             .parts
             .session
@@ -202,7 +214,6 @@ impl<H: Handler> Driver<H> {
             .is_some_and(|deadline| deadline <= now)
         {
             self.parts.session.handle_timeout(now);
-            fired = true;
         }
         if !self.closed
             && self
@@ -212,9 +223,7 @@ impl<H: Handler> Driver<H> {
                 .is_some_and(|deadline| deadline <= now)
         {
             self.call(now, |handler, cx| handler.timeout(cx));
-            fired = true;
         }
-        fired
     }
 
     /// Calls the handler, and charges what it sent past the outbox.
@@ -232,26 +241,34 @@ impl<H: Handler> Driver<H> {
             over_rate: std::mem::take(&mut self.over_rate),
         };
         f(handler, &mut cx);
+        self.called = true;
         if cx.sent_bytes > 0 {
             // An overflow is noticed with the next look into the outbox.
             let _ = outbox.charge(cx.sent_bytes);
         }
     }
 
-    /// Takes mail out once; a further round finds what came meanwhile.
+    /// Takes mail out until there is none; whether another round must follow.
     fn take_mail(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
-        match self.parts.mailbox.poll_take(cx) {
-            Poll::Ready(Taken::Items(mail)) => {
-                mail.into_iter().for_each(|mail| self.open_mail(mail, now));
-                true
+        let mut taken = false;
+        for _ in 0..MAX_TAKES {
+            match self.parts.mailbox.poll_take(cx) {
+                Poll::Ready(Taken::Items(mail)) => {
+                    taken = true;
+                    mail.into_iter().for_each(|mail| self.open_mail(mail, now));
+                }
+                Poll::Ready(Taken::Overflowed) => {
+                    self.parts.mailbox.close();
+                    self.parts.session.close(now, CloseReason::TransportError);
+                    return true;
+                }
+                // Nobody has asked a WebSocket yet that came in the mail.
+                Poll::Ready(Taken::Closed) | Poll::Pending => {
+                    return taken && self.transports.is_upgrading();
+                }
             }
-            Poll::Ready(Taken::Overflowed) => {
-                self.parts.mailbox.close();
-                self.parts.session.close(now, CloseReason::TransportError);
-                true
-            }
-            Poll::Ready(Taken::Closed) | Poll::Pending => false,
         }
+        true
     }
 
     fn open_mail(&mut self, mail: Mail, now: Instant) {
@@ -265,29 +282,11 @@ impl<H: Handler> Driver<H> {
                 // A requester that went away needs no answer.
                 Err(refusal) => drop(reply.send(PollReply::Refused(refusal.into()))),
             },
-            Mail::PostStart { done } => match session.handle_post_start(now) {
-                Ok(id) => self.post = Some((id, done)),
-                Err(refusal) => {
-                    let _ = done.send(Err(refusal.into()));
-                }
-            },
-            Mail::PostBody { kind, body } => {
-                let Some((id, done)) = self.post.take() else {
-                    return;
-                };
-                match body {
-                    Ok(body) => {
-                        self.traffic.bytes_in += body.len() as u64;
-                        let result = session.handle_post(now, id, kind, body);
-                        if result.is_ok() && session.awaits_overtaken_poll() {
-                            self.goodbye = Some(done);
-                            return;
-                        }
-                        // A requester that went away needs no answer.
-                        let _ = done.send(result.map_err(Refused::from));
-                    }
-                    Err(why) => session.handle_detached(now, id, why),
-                }
+            Mail::PostStart { done } => self.post_start(done, now),
+            Mail::PostBody { kind, body } => self.post_body(kind, body, now),
+            Mail::Post { kind, body, done } => {
+                self.post_start(done, now);
+                self.post_body(kind, body, now);
             }
             Mail::WebSocket { upgrade } => match session.handle_ws_open(now) {
                 Ok(id) => self.transports.attach(id, upgrade),
@@ -300,15 +299,57 @@ impl<H: Handler> Driver<H> {
         }
     }
 
-    /// As [`Self::take_mail`].
-    fn take_outbox(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
-        let items = match self.parts.outbox.poll_take(cx) {
-            Poll::Ready(Taken::Items(items)) => items,
-            Poll::Ready(Taken::Overflowed) if !self.closed => {
+    fn post_start(&mut self, done: oneshot::Sender<PostReply>, now: Instant) {
+        match self.parts.session.handle_post_start(now) {
+            Ok(id) => self.post = Some((id, done)),
+            Err(refusal) => {
+                // A requester that went away needs no answer.
+                let _ = done.send(Err(refusal.into()));
+            }
+        }
+    }
+
+    fn post_body(&mut self, kind: BodyKind, body: Result<Bytes, Detached>, now: Instant) {
+        let Some((id, done)) = self.post.take() else {
+            return;
+        };
+        let session = &mut self.parts.session;
+        match body {
+            Ok(body) => {
+                self.traffic.bytes_in += body.len() as u64;
+                let result = session.handle_post(now, id, kind, body);
+                if result.is_ok() && session.awaits_overtaken_poll() {
+                    self.goodbye = Some(done);
+                    return;
+                }
+                let _ = done.send(result.map_err(Refused::from));
+            }
+            Err(why) => session.handle_detached(now, id, why),
+        }
+    }
+
+    /// Takes out what is in the outbox now; whether there was anything.
+    fn take_outbox(&mut self, now: Instant) -> bool {
+        let taken = self.parts.outbox.take();
+        taken.is_some_and(|taken| self.open_outbox(taken, now))
+    }
+
+    /// Registers with the outbox before the task sleeps; true when something was in it after all.
+    fn listen_to_outbox(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
+        match self.parts.outbox.poll_take(cx) {
+            Poll::Ready(taken) => self.open_outbox(taken, now),
+            Poll::Pending => false,
+        }
+    }
+
+    fn open_outbox(&mut self, taken: Taken<Outgoing<ControlOf<H>>>, now: Instant) -> bool {
+        let items = match taken {
+            Taken::Items(items) => items,
+            Taken::Overflowed if !self.closed => {
                 self.parts.session.close(now, CloseReason::SlowConsumer);
                 return true;
             }
-            Poll::Ready(Taken::Overflowed | Taken::Closed) | Poll::Pending => return false,
+            Taken::Overflowed | Taken::Closed => return false,
         };
         for item in items {
             match item {

@@ -12,7 +12,8 @@
 //!
 //! # Contract of the owner
 //! Call [`Outbox::poll_take`] until it is `Pending`: only then is the next push sure to ring. An
-//! owner that stops earlier (to be fair to other tasks) wakes itself.
+//! owner that stops earlier (to be fair to other tasks) wakes itself. [`Outbox::take`] looks without
+//! going to sleep.
 
 use std::fmt;
 use std::sync::PoisonError;
@@ -59,8 +60,10 @@ struct State<T> {
     queue: SmallVec<[T; 1]>,
     /// Bytes pushed and not refunded yet, whether still in the queue or already with the owner.
     charged_bytes: usize,
-    /// Present only while the owner sleeps, that is after it found the queue empty.
+    /// Whom to wake. It stays while the owner is awake, so that going to sleep again is cheap.
     waker: Option<Waker>,
+    /// Whether the owner sleeps, that is whether it found the queue empty and has not looked since.
+    asleep: bool,
     queued_controls: u32,
     phase: Phase,
     writable: bool,
@@ -113,6 +116,7 @@ impl<T> Outbox<T> {
                 queue: SmallVec::new(),
                 charged_bytes: 0,
                 waker: None,
+                asleep: false,
                 queued_controls: 0,
                 phase: Phase::Open,
                 writable: false,
@@ -167,12 +171,13 @@ impl<T> Outbox<T> {
 
     /// Ends the outbox: later pushes answer [`Push::Closed`]. Returns what was still queued.
     pub fn close(&self) -> Items<T> {
-        let (items, waker) = {
+        let (items, asleep, waker) = {
             let mut state = self.lock();
             state.phase = Phase::Closed;
-            (state.take_items(), state.waker.take())
+            let asleep = std::mem::take(&mut state.asleep);
+            (state.take_items(), asleep, state.waker.take())
         };
-        if let Some(waker) = waker {
+        if let Some(waker) = waker.filter(|_| asleep) {
             waker.wake();
         }
         items
@@ -192,6 +197,7 @@ impl<T> Outbox<T> {
         if !state.queue.is_empty() {
             return Poll::Ready(Taken::Items(state.take_items()));
         }
+        state.asleep = true;
         let registered = |waker: &Waker| waker.will_wake(cx.waker());
         if !state.waker.as_ref().is_some_and(registered) {
             let replaced = state.waker.replace(cx.waker().clone());
@@ -200,6 +206,23 @@ impl<T> Outbox<T> {
             drop(replaced);
         }
         Poll::Pending
+    }
+
+    /// For the owner: takes out everything at once without going to sleep. What is pushed from now
+    /// on does not ring, so that an owner who pushes into its own outbox does not wake itself.
+    ///
+    /// *Shape:* `None` when there is nothing. [`Self::poll_take`] must follow before the owner
+    /// waits for anything.
+    #[must_use]
+    pub fn take(&self) -> Option<Taken<T>> {
+        let mut state = self.lock();
+        state.asleep = false;
+        match state.phase {
+            Phase::Open if state.queue.is_empty() => None,
+            Phase::Open => Some(Taken::Items(state.take_items())),
+            Phase::Overflowed => Some(Taken::Overflowed),
+            Phase::Closed => Some(Taken::Closed),
+        }
     }
 
     /// For the owner: `bytes` charged earlier have left the process or were thrown away.
@@ -238,9 +261,9 @@ impl<T> Outbox<T> {
             match push {
                 Push::Queued => {
                     state.append(item);
-                    (push, state.waker.take())
+                    (push, state.ring())
                 }
-                Push::Overflow => (push, state.waker.take()),
+                Push::Overflow => (push, state.ring()),
                 Push::Dropped | Push::Closed => (push, None),
             }
         };
@@ -276,6 +299,15 @@ impl<T> State<T> {
             self.queue.reserve(BURST_SLOTS - 1);
         }
         self.queue.push(item);
+    }
+
+    /// The waker of a sleeping owner, who is awake from now on.
+    fn ring(&mut self) -> Option<Waker> {
+        if std::mem::take(&mut self.asleep) {
+            self.waker.take()
+        } else {
+            None
+        }
     }
 
     fn take_items(&mut self) -> Items<T> {

@@ -215,3 +215,26 @@ fn an_idle_outbox_costs_about_a_hundred_bytes() {
     let reference_counts = 2 * size_of::<usize>();
     assert!(size_of::<Shared<[usize; 2]>>() + reference_counts <= 104);
 }
+
+#[test]
+fn an_owner_that_looks_without_sleeping_does_not_wake_itself() {
+    struct Rings(std::sync::atomic::AtomicUsize);
+    impl std::task::Wake for Rings {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let rings = std::sync::Arc::new(Rings(0.into()));
+    let waker = Waker::from(std::sync::Arc::clone(&rings));
+    let mut cx = Context::from_waker(&waker);
+    let count = || rings.0.load(std::sync::atomic::Ordering::Relaxed);
+    let outbox = Outbox::new(100);
+    assert!(outbox.poll_take(&mut cx).is_pending());
+    assert!(outbox.take().is_none());
+    assert_eq!(outbox.push(1, 10), Push::Queued);
+    assert_eq!(count(), 0, "the owner is awake");
+    assert!(matches!(outbox.take(), Some(Taken::Items(items)) if items.len() == 1));
+    assert!(outbox.poll_take(&mut cx).is_pending());
+    assert_eq!(outbox.push(2, 10), Push::Queued);
+    assert_eq!(count(), 1);
+}

@@ -66,6 +66,24 @@ fn no_wake_up_is_lost_when_two_threads_push() {
 }
 
 #[test]
+fn a_look_without_sleeping_loses_no_wake_up() {
+    loom::model(|| {
+        let outbox = Outbox::new(1000);
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || assert_eq!(outbox.push(1, 10), Push::Queued))
+        };
+        let taken = match outbox.take() {
+            Some(Taken::Items(items)) => items.into_iter().collect(),
+            Some(Taken::Overflowed | Taken::Closed) => panic!("the outbox has ended"),
+            None => take_count(&outbox, 1),
+        };
+        assert_eq!(taken, [1]);
+        pusher.join().unwrap();
+    });
+}
+
+#[test]
 fn no_byte_is_lost_between_charging_and_refunding() {
     loom::model(|| {
         let outbox = Outbox::new(25);
