@@ -197,10 +197,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="scenarios, by the beginning of their key")
     parser.add_argument("--servers", default="", help="of " + ", ".join(SERVERS))
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=PROGRAM",
+                        help="another build of sockhop to compare with; not written")
     parser.add_argument("--series", action="store_true", help="the series instead of the table")
     parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument("--again", action="store_true", help="only write what was measured last")
     options = parser.parse_args()
+
+    for another in options.also:
+        label, program = another.split("=", 1)
+        SERVERS[label] = [program]
 
     name = "series" if options.series else "table"
     kept = HERE / "results" / f"{name}.json"
@@ -212,7 +218,7 @@ def main():
         chosen = [it for it in known if it["key"].startswith(starts)]
         servers = options.servers.split(";") if options.servers else list(SERVERS)
         results = run(chosen, servers, options.rounds)
-        if not options.only:
+        if not (options.only or options.also or options.servers):
             kept.parent.mkdir(exist_ok=True)
             kept.write_text(json.dumps(results, indent=1))
     text = report.text(name, known, list(SERVERS), FLOORS, results)

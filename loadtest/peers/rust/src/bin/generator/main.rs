@@ -4,7 +4,8 @@
 //! tool for users, with open loops and a check of every message, is the folder above.
 //!
 //! ```text
-//! generator SCENARIO --ports P[,P] --pids N[,N] [--connections N] [--in-flight N] [--seconds S]
+//! generator SCENARIO --ports P[,P] --pids N[,N] [--connections N] [--in-flight N]
+//!           [--seconds S] [--warm-up S]
 //! ```
 //! The answer is one line of JSON: units of work, CPU nanoseconds of the servers, wall-clock
 //! nanoseconds, and what else the scenario measures.
@@ -24,6 +25,7 @@ pub struct Options {
     connections: usize,
     in_flight: usize,
     duration: Duration,
+    warm_up: Duration,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         connections: 1000,
         in_flight: 1,
         duration: Duration::from_secs(2),
+        warm_up: Duration::from_millis(500),
     };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or("an option without a value")?;
@@ -44,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--connections" => options.connections = value.parse()?,
             "--in-flight" => options.in_flight = value.parse()?,
             "--seconds" => options.duration = Duration::from_secs_f64(value.parse()?),
+            "--warm-up" => options.warm_up = Duration::from_secs_f64(value.parse()?),
             _ => return Err(format!("unknown option {name}").into()),
         }
     }

@@ -17,8 +17,6 @@ const DATA: &str = "{\"from\":\"somebody\",\"at\":1700000000000,\"text\":\"the q
 /// Handshakes under way at a time.
 const OPENING: usize = 32;
 
-const WARM_UP: Duration = Duration::from_millis(500);
-
 /// How long servers may settle before memory is read.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -283,7 +281,7 @@ fn broadcast(options: &Options) -> io::Result<Value> {
             answers.push((0, Say::Text(event.clone())));
         }
     };
-    clients.run(WARM_UP, &mut heard)?;
+    clients.run(options.warm_up, &mut heard)?;
     let meter = Meter::start(&options.pids);
     let mut count = 0;
     clients.run(options.duration, &mut |answers, index, text| {
@@ -310,7 +308,7 @@ fn echo(options: &Options) -> io::Result<Value> {
             answers.push((index, Say::Text(event.clone())));
         }
     };
-    clients.run(WARM_UP, &mut heard)?;
+    clients.run(options.warm_up, &mut heard)?;
     let (meter, before) = (Meter::start(&options.pids), trips.get());
     clients.run(options.duration, &mut heard)?;
     Ok(meter.stop(trips.get() - before))
@@ -370,7 +368,7 @@ fn polling(options: &Options) -> io::Result<Value> {
         answers.push((*poll, Say::Poll(sid.clone())));
         answers.push((*post, Say::Post(sid.clone(), event.clone())));
     };
-    clients.run(WARM_UP, &mut heard)?;
+    clients.run(options.warm_up, &mut heard)?;
     let (meter, before) = (Meter::start(&options.pids), rounds.get());
     clients.run(options.duration, &mut heard)?;
     Ok(meter.stop(rounds.get() - before))
@@ -428,7 +426,7 @@ fn starve(options: &Options) -> io::Result<Value> {
         }
     };
     let mut broadcasts = 0;
-    clients.run(seconds + WARM_UP, &mut |answers, index, text| {
+    clients.run(seconds + options.warm_up, &mut |answers, index, text| {
         heard(answers, index, text);
         broadcasts += u64::from(!answers.is_empty());
     })?;
