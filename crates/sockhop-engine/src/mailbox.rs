@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use engineio_proto::{Body, BodyKind, CloseReason, Detached, RequestError};
+use engineio_proto::{Body, BodyKind, CloseReason, Detached, Refusal, RequestError};
 use hyper::upgrade::OnUpgrade;
 use sockhop_outbox::{Outbox, Push, Taken};
 use tokio::sync::oneshot;
@@ -81,5 +81,14 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         // The requests in it are answered by their replies being dropped.
         drop(self.0.close());
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BadRequest(error) => Self::Error(error),
+            Refusal::Empty => Self::Empty,
+        }
     }
 }

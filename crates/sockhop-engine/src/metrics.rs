@@ -237,3 +237,29 @@ fn protocol_label(version: ProtocolVersion) -> &'static str {
         ProtocolVersion::V4 => "4",
     }
 }
+
+/// Counted during a turn and added to the shared counters at its end.
+#[derive(Default)]
+pub(crate) struct TrafficDelta {
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl TrafficDelta {
+    /// Adds what was counted to `counters`, and begins anew.
+    pub(crate) fn flush(&mut self, counters: &Traffic) {
+        let delta = std::mem::take(self);
+        for (counter, amount) in [
+            (&counters.messages_in, delta.messages_in),
+            (&counters.messages_out, delta.messages_out),
+            (&counters.bytes_in, delta.bytes_in),
+            (&counters.bytes_out, delta.bytes_out),
+        ] {
+            if amount > 0 {
+                counter.inc_by(amount);
+            }
+        }
+    }
+}

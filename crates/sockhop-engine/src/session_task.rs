@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use engineio_proto::{
-    BodyKind, CloseReason, Detached, Event, Outgoing, Refusal, Session, Transmit, Transport,
-    TransportId,
+    BodyKind, CloseReason, Detached, Event, Outgoing, Session, Transmit, Transport, TransportId,
 };
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
@@ -22,6 +21,7 @@ use crate::admission::Place;
 use crate::handler::{Context, ControlOf, Handler, SessionHandler};
 use crate::mailbox::{Mail, Mailbox, PollReply, PostReply, Refused};
 use crate::memory::{MemoryBudget, Share};
+use crate::metrics::TrafficDelta;
 use crate::rate::{Meter, OverRate};
 use crate::service::Shared;
 use crate::transports::{News, Transports};
@@ -77,15 +77,6 @@ struct Driver<H: Handler> {
     over_rate: bool,
     /// None: there is no common budget.
     share: Option<Share>,
-}
-
-/// Counted during a turn and added to the shared counters at its end.
-#[derive(Default)]
-struct TrafficDelta {
-    messages_in: u64,
-    messages_out: u64,
-    bytes_in: u64,
-    bytes_out: u64,
 }
 
 impl<H: Handler> SessionTask<H> {
@@ -571,18 +562,8 @@ impl<H: Handler> Driver<H> {
     }
 
     fn flush_traffic(&mut self) {
-        let delta = std::mem::take(&mut self.traffic);
         let counters = self.parts.shared.traffic(self.counted);
-        for (counter, amount) in [
-            (&counters.messages_in, delta.messages_in),
-            (&counters.messages_out, delta.messages_out),
-            (&counters.bytes_in, delta.bytes_in),
-            (&counters.bytes_out, delta.bytes_out),
-        ] {
-            if amount > 0 {
-                counter.inc_by(amount);
-            }
-        }
+        self.traffic.flush(counters);
     }
 }
 
@@ -610,15 +591,6 @@ impl<H: Handler> Drop for Driver<H> {
         if !self.closed {
             drop(outbox.close());
             self.parts.handler.close(&CloseReason::ServerShutdown);
-        }
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::BadRequest(error) => Self::Error(error),
-            Refusal::Empty => Self::Empty,
         }
     }
 }

@@ -148,10 +148,8 @@ mod tests {
         let (mut server, mut client) = connection().await;
         let bufs = [IoSlice::new(b"HTTP/1.1 101 X\r\n\r\n")];
         assert_eq!(server.write_vectored(&bufs).await.unwrap(), 18);
-        server
-            .write_vectored(&[IoSlice::new(b"more")])
-            .await
-            .unwrap();
+        let more = server.write_vectored(&[IoSlice::new(b"more")]).await;
+        assert_eq!(more.unwrap(), 4);
         drop(server);
         let mut all = String::new();
         client.read_to_string(&mut all).await.unwrap();

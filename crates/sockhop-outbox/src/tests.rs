@@ -218,16 +218,16 @@ fn an_idle_outbox_costs_about_a_hundred_bytes() {
 
 #[test]
 fn an_owner_that_looks_without_sleeping_does_not_wake_itself() {
-    struct Rings(std::sync::atomic::AtomicUsize);
-    impl std::task::Wake for Rings {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    struct Rings(AtomicUsize);
+    impl Wake for Rings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let rings = std::sync::Arc::new(Rings(0.into()));
-    let waker = Waker::from(std::sync::Arc::clone(&rings));
+    let rings = Arc::new(Rings(0.into()));
+    let waker = Waker::from(Arc::clone(&rings));
     let mut cx = Context::from_waker(&waker);
-    let count = || rings.0.load(std::sync::atomic::Ordering::Relaxed);
+    let count = || rings.0.load(Ordering::Relaxed);
     let outbox = Outbox::new(100);
     assert!(outbox.poll_take(&mut cx).is_pending());
     assert!(outbox.take().is_none());
