@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use engineio_proto::{BodyKind, Detached, RequestError, payload};
@@ -17,11 +18,39 @@ use crate::registry::Entry;
 use crate::response::{self, Body};
 use crate::service::Refusal;
 
-/// Hands a POST to its session: as a whole if all of it is here; else the head at once, so that the
-/// session notices a second POST and can end a stalled one, then the body.
+/// What is read and dropped of a body that is too large, and for how long: a sender that writes
+/// before it reads would otherwise find its connection reset instead of the answer, and so would a
+/// balancer between the two.
+const LINGER_BYTES: usize = 16 << 20;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Answers a POST to a session.
 pub(crate) async fn post<B>(
     head: &Head,
     body: B,
+    entry: &Entry,
+    max_bytes: usize,
+) -> Result<Response<Body>, Refusal>
+where
+    B: http_body::Body + Send,
+    B::Data: Buf + Send,
+{
+    let mut body = pin!(body);
+    let answer = hand_over(head, body.as_mut(), entry, max_bytes).await;
+    // Who asks first whether to send has sent nothing yet.
+    let asks_first = head.headers.contains_key(header::EXPECT);
+    if matches!(answer, Err(Refusal::TooLarge)) && !asks_first {
+        // Whether it ended in time makes no difference to the answer.
+        let _ = tokio::time::timeout(LINGER, discard(body)).await;
+    }
+    answer
+}
+
+/// Hands a POST to its session: as a whole if all of it is here; else the head at once, so that the
+/// session notices a second POST and can end a stalled one, then the body.
+async fn hand_over<B>(
+    head: &Head,
+    body: Pin<&mut B>,
     entry: &Entry,
     max_bytes: usize,
 ) -> Result<Response<Body>, Refusal>
@@ -112,12 +141,22 @@ fn declared_len(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
+/// Reads what is left of a body and keeps nothing of it.
+async fn discard<B: http_body::Body>(mut body: Pin<&mut B>) {
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES {
+        let Some(Ok(frame)) = body.frame().await else {
+            return;
+        };
+        discarded += frame.data_ref().map_or(0, Buf::remaining);
+    }
+}
+
 /// The whole body, unless it grows over the limit or its sender goes away.
-async fn collect<B>(body: B, max_bytes: usize) -> Result<Bytes, Detached>
+async fn collect<B>(mut body: Pin<&mut B>, max_bytes: usize) -> Result<Bytes, Detached>
 where
     B: http_body::Body,
 {
-    let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -182,6 +182,17 @@ async fn a_body_over_the_limit_is_refused_and_the_session_lives() {
 }
 
 #[tokio::test]
+async fn who_writes_a_body_over_the_limit_to_its_end_is_told_so() {
+    let server = Server::start(EngineConfig::default()).await;
+    let target = open(&server).await;
+    // More than the buffers of a connection hold: without a reader, its sender would see a reset.
+    let answer = post(server.address, &target, &vec![b'4'; 12 << 20]).await;
+    assert_eq!((answer.status, answer.text()), (413, ""));
+    post(server.address, &target, b"4still here").await;
+    assert_eq!(get(server.address, &target).await.text(), "4still here");
+}
+
+#[tokio::test]
 async fn an_unfinished_post_does_not_outlive_the_session() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut config = EngineConfig::default();
