@@ -5,9 +5,11 @@
 //! both ends of every message.
 
 pub mod app;
+pub mod compare;
 pub mod drive;
 pub mod error;
 pub mod fail_if;
+pub mod html;
 pub mod http;
 pub mod ledger;
 pub mod link;

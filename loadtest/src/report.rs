@@ -223,6 +223,9 @@ impl Report {
             ledger.cut_by_second(),
             ledger.missed_by_second(),
         ];
+        // The last second may have been cut short by the end of the run.
+        let longest = parts.iter().map(|part| part.len()).max().unwrap_or(0);
+        seconds.resize(seconds.len().max(longest), Second::default());
         for (at, second) in seconds.iter_mut().enumerate() {
             let [lost, cut, missed] = parts.map(|part| part.get(at).copied().unwrap_or(0));
             (second.lost, second.cut, second.missed) = (lost, cut, missed);
