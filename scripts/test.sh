@@ -42,8 +42,9 @@ build() {
   cargo build --release --workspace --examples --bins --locked
 }
 
+# With the examples: some tests start one as a process.
 rust_tests() {
-  cargo test --workspace --locked --no-fail-fast --tests
+  cargo test --workspace --locked --no-fail-fast --tests --examples
 }
 
 doc_tests() {
