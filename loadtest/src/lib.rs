@@ -28,6 +28,7 @@ pub mod stamp;
 pub mod stats;
 pub mod stream;
 pub mod table;
+pub mod tls;
 pub mod track;
 pub mod websocket;
 pub mod world;

@@ -153,7 +153,7 @@ impl Link {
             return Poll::Ready(Ok(0));
         };
         let mut out = self.out.borrow_mut();
-        if !out.is_empty()
+        if (!out.is_empty() || matches!(stream, Stream::Tls(_)))
             && let Poll::Ready(Err(error)) = stream.poll_write(context, &mut out)
         {
             return Poll::Ready(Err(error));

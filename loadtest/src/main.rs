@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sockhop_loadtest::fail_if::FailIf;
 use sockhop_loadtest::options::Options;
 use sockhop_loadtest::plan::Plan;
 use sockhop_loadtest::report::Report;
@@ -89,6 +90,10 @@ fn run_scenario(scenario: &str, options: Options) -> Result<ExitCode, String> {
         (scenario.to_owned(), options)
     };
     let plan = Plan::new(&name, options)?;
+    let known = Report::default().metrics();
+    for condition in &plan.options.fail_if {
+        FailIf::parse(condition, &known)?;
+    }
     let (json, html) = (plan.options.json.clone(), plan.options.html.clone());
     let report = run::run(plan)?;
     say(&table::render(&report));

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::app::App;
 use crate::options::Options;
 use crate::packet::Eio;
 use crate::scenario;
 use crate::stream::Target;
+use crate::tls;
 
 /// How a connection talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -279,6 +282,7 @@ fn sources(options: &Options) -> Vec<Ipv4Addr> {
 fn targets(options: &Options) -> Result<(Vec<Target>, String), String> {
     let mut path = options.path.clone();
     let mut targets = Vec::new();
+    let mut connector: Option<TlsConnector> = None;
     for url in &options.url {
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let tls = matches!(scheme, "https" | "wss");
@@ -306,6 +310,19 @@ fn targets(options: &Options) -> Result<(Vec<Target>, String), String> {
         let addr = addrs
             .next()
             .ok_or_else(|| format!("--url {url}: no address"))?;
+        let name = host
+            .rsplit_once(':')
+            .filter(|_| has_port)
+            .map_or(host, |(name, _)| name);
+        let tls = match &connector {
+            _ if !tls => None,
+            Some(connector) => Some((connector.clone(), server_name(name)?)),
+            None => {
+                let made = tls::connector(options.ca_file.as_deref(), options.insecure)?;
+                connector = Some(made.clone());
+                Some((made, server_name(name)?))
+            }
+        };
         targets.push(Target {
             addr,
             authority: host.to_owned(),
@@ -317,4 +334,9 @@ fn targets(options: &Options) -> Result<(Vec<Target>, String), String> {
     }
     let path = path.unwrap_or_else(|| "socket.io".to_owned());
     Ok((targets, format!("/{}/", path.trim_matches('/'))))
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, String> {
+    let name = name.trim_matches(['[', ']']).to_owned();
+    ServerName::try_from(name.clone()).map_err(|error| format!("--url: `{name}`: {error}"))
 }

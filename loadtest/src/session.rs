@@ -375,8 +375,11 @@ impl Session<'_> {
     }
 
     async fn post(&self, stream: &mut Option<Stream>, packets: &[Vec<u8>]) -> Result<(), Fault> {
-        let mut open = match stream.take() {
-            Some(stream) => stream,
+        // A server may close a connection that had no request for a while, as every HTTP client
+        // knows: that breaks nothing.
+        let idle = stream.take();
+        let mut open = match idle.and_then(Stream::if_open) {
+            Some(idle) => idle,
             None => Stream::connect(self.target, self.source).await?,
         };
         let body = packet::encode_body(self.user.eio, packets);
