@@ -42,9 +42,10 @@ build() {
   cargo build --release --workspace --examples --bins --locked
 }
 
-# With the examples: some tests start one as a process.
+# Some tests start an example as a process, which `--tests` alone does not build.
 rust_tests() {
-  cargo test --workspace --locked --no-fail-fast --tests --examples
+  cargo build --workspace --examples --locked &&
+    cargo test --workspace --locked --no-fail-fast --tests
 }
 
 doc_tests() {
