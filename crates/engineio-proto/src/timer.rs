@@ -69,8 +69,8 @@ impl TimerTable {
         self.epoch.checked_add(Duration::from_nanos(next.get()))
     }
 
-    /// Stops and returns the timer that expired first by `now`.
-    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<Timer> {
+    /// Stops and returns the timer that expired first by `now`, and how long ago.
+    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<(Timer, Duration)> {
         let now = nanoseconds(now.saturating_duration_since(self.epoch));
         let (deadline, timer) = self
             .deadlines
@@ -78,8 +78,8 @@ impl TimerTable {
             .zip(Timer::ALL)
             .filter(|(deadline, _)| deadline.is_some() && **deadline <= now)
             .min_by_key(|(deadline, _)| **deadline)?;
-        *deadline = None;
-        Some(timer)
+        let late = now?.get().saturating_sub(deadline.take()?.get());
+        Some((timer, Duration::from_nanos(late)))
     }
 
     fn set(&mut self, timer: Timer, deadline: Option<NonZeroU64>) {
@@ -118,8 +118,15 @@ mod tests {
         assert_eq!(table.next(), Some(now + Duration::from_secs(1)));
         let later = now + Duration::from_secs(3);
         assert_eq!(table.take_expired(now), None);
-        assert_eq!(table.take_expired(later), Some(Timer::CloseDeadline));
-        assert_eq!(table.take_expired(later), Some(Timer::Ping));
+        let late = Duration::from_secs(2);
+        assert_eq!(
+            table.take_expired(later),
+            Some((Timer::CloseDeadline, late))
+        );
+        assert_eq!(
+            table.take_expired(later),
+            Some((Timer::Ping, Duration::ZERO))
+        );
         assert_eq!(table.take_expired(later), None);
     }
 
@@ -137,6 +144,6 @@ mod tests {
         let now = crate::session::tests::base_instant();
         let mut table = TimerTable::new(now);
         table.start(Timer::Pong, now, Duration::ZERO);
-        assert_eq!(table.take_expired(now), Some(Timer::Pong));
+        assert_eq!(table.take_expired(now), Some((Timer::Pong, Duration::ZERO)));
     }
 }

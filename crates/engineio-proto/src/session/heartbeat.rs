@@ -1,6 +1,6 @@
 //! Heartbeats: the client's in version 3, the server's in version 4.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Session;
 use super::queue::Queued;
@@ -49,9 +49,17 @@ impl Session {
         }
     }
 
-    pub(super) fn ping_is_due(&mut self, now: Instant) {
+    /// The patience for the pong counts from when the ping was due, so that a driver's lateness does
+    /// not keep silent peers longer than interval and timeout. After a long sleep of this process
+    /// the peer still has nearly all of it.
+    pub(super) fn ping_is_due(&mut self, now: Instant, late: Duration) {
         self.queue.push(Queued::Ping);
-        self.timers
-            .start(Timer::Pong, now, self.config.ping_timeout);
+        let timeout = self.config.ping_timeout;
+        let share = timeout.checked_div(LATENESS_SHARE).unwrap_or_default();
+        let patience = timeout.saturating_sub(late.min(share));
+        self.timers.start(Timer::Pong, now, patience);
     }
 }
+
+/// At most one part in so many of the patience for a pong is taken back for a late ping.
+const LATENESS_SHARE: u32 = 16;

@@ -220,9 +220,9 @@ impl Session {
 
     /// Time has passed; every deadline up to `now` takes effect.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.take_expired(now) {
+        while let Some((timer, late)) = self.timers.take_expired(now) {
             match timer {
-                Timer::Ping => self.ping_is_due(now),
+                Timer::Ping => self.ping_is_due(now, late),
                 Timer::Pong => self.abort(CloseReason::PingTimeout),
                 Timer::Noop => self.noop_is_due(),
                 Timer::UpgradeDeadline => self.discard_candidate(),

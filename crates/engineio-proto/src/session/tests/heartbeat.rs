@@ -32,6 +32,27 @@ fn version_4_closes_when_the_pong_is_late() {
 }
 
 #[test]
+fn a_driver_that_pings_a_little_late_keeps_no_silent_peer_longer() {
+    let mut fixture = Fixture::open(V4, WebSocket);
+    fixture.oversleep(INTERVAL_MS + 3);
+    fixture.pass(TIMEOUT_MS - 4);
+    assert_eq!(fixture.events(), "");
+    fixture.pass(1);
+    assert_eq!(fixture.events(), "closed: ping timeout");
+}
+
+#[test]
+fn after_a_long_sleep_of_the_driver_the_peer_has_time_for_its_pong() {
+    let mut fixture = Fixture::open(V4, WebSocket);
+    fixture.oversleep(INTERVAL_MS + 60_000);
+    fixture.pass(TIMEOUT_MS * 9 / 10);
+    assert_eq!(fixture.events(), "");
+    fixture.ws("3");
+    fixture.pass(INTERVAL_MS - 1);
+    assert_eq!(fixture.events(), "");
+}
+
+#[test]
 fn messages_do_not_stand_in_for_a_version_4_pong() {
     let mut fixture = Fixture::open(V4, WebSocket);
     fixture.pass(INTERVAL_MS);

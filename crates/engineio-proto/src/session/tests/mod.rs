@@ -144,6 +144,12 @@ impl Fixture {
         self.now = end;
     }
 
+    /// Lets time pass without a look at the deadlines before its end.
+    fn oversleep(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        self.session.handle_timeout(self.now);
+    }
+
     /// What there is to transmit, as text: `get <body>`, `ws <packet>`, `close ws`.
     fn out(&mut self) -> String {
         let mut out = Vec::new();
