@@ -134,7 +134,7 @@ pub enum Push {
 pub fn parse_push(bytes: &[u8], at: usize, limits: &Limits) -> Result<Step<Push>, RespError> {
     let mut reader = Reader { bytes, at, limits };
     match reader.push() {
-        Ok(push) => Ok(Step::Done(push, reader.at)),
+        Ok(push) => reader.done(push, at),
         Err(stop) => stop.into_step(at, bytes.len(), limits),
     }
 }
@@ -146,7 +146,7 @@ pub fn parse_push(bytes: &[u8], at: usize, limits: &Limits) -> Result<Step<Push>
 pub fn parse_value(bytes: &[u8], at: usize, limits: &Limits) -> Result<Step<Value>, RespError> {
     let mut reader = Reader { bytes, at, limits };
     match reader.value(0) {
-        Ok(value) => Ok(Step::Done(value, reader.at)),
+        Ok(value) => reader.done(value, at),
         Err(stop) => stop.into_step(at, bytes.len(), limits),
     }
 }
@@ -181,6 +181,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// A reply that began at `start` and is whole; its size is judged as it is while it is not.
+    fn done<T>(&self, reply: T, start: usize) -> Result<Step<T>, RespError> {
+        let limit = self.limits.max_reply_bytes;
+        if self.at - start > limit {
+            return Err(over("a reply", limit));
+        }
+        Ok(Step::Done(reply, self.at))
+    }
+
     fn push(&mut self) -> Result<Push, Stop> {
         match self.byte()? {
             b'*' => {}
@@ -365,7 +374,8 @@ impl Reader<'_> {
             self.at = start + length + 2;
             return Ok(start..start + length);
         }
-        if rest.len() > limit {
+        // A line as long as the limit may still wait for the second byte of its end.
+        if rest.len() >= limit.saturating_add(2) {
             return Err(Stop::Broken(over("a line", limit)));
         }
         Err(Stop::NeedMore(self.bytes.len().saturating_add(1)))
@@ -501,6 +511,34 @@ mod tests {
     fn a_line_without_an_end_is_given_up() {
         let endless = [b"+".to_vec(), vec![b'x'; (64 << 10) + 3]].concat();
         assert!(matches!(value(&endless), Err(RespError::OverLimit { .. })));
+    }
+
+    #[test]
+    fn a_line_as_long_as_the_limit_may_arrive_byte_by_byte() {
+        let line = [&b"+"[..], &[b'x'; 64 << 10], b"\r\n"].concat();
+        for missing in 1..3 {
+            let part = value(&line[..line.len() - missing]);
+            assert!(matches!(part, Ok(Step::NeedMore(_))), "{missing} missing");
+        }
+        assert!(matches!(value(&line), Ok(Step::Done(..))));
+    }
+
+    #[test]
+    fn a_reply_over_the_limit_is_refused_whole_as_in_parts() {
+        let limits = Limits {
+            max_reply_bytes: 40,
+            ..Limits::default()
+        };
+        let reply = [&b"*9\r\n"[..], &b":7\r\n".repeat(9)].concat();
+        for len in [reply.len() - 1, reply.len()] {
+            let step = parse_value(&reply[..len], 0, &limits);
+            assert!(matches!(step, Ok(Step::NeedMore(_) | Step::Done(..))));
+        }
+        let reply = [&b"*10\r\n"[..], &b":7\r\n".repeat(10)].concat();
+        for len in [reply.len() - 1, reply.len()] {
+            let step = parse_value(&reply[..len], 0, &limits);
+            assert!(matches!(step, Err(RespError::OverLimit { .. })), "{len}");
+        }
     }
 
     #[test]
