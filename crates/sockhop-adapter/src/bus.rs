@@ -15,6 +15,7 @@ use bytes::Bytes;
 use engineio_proto::Text;
 
 pub use channels::MemoryChannels;
+pub use inbox::Inbox;
 pub use lonely::LonelyBus;
 pub use memory::{Fate, MemoryBus, MemoryBusLimits, MemoryBusStats, MemoryHub, Network};
 

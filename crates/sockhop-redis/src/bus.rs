@@ -202,7 +202,7 @@ impl Bus for RedisBus {
     }
 
     fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Vec<Bytes>> {
-        self.shared.frames.poll(cx)
+        self.shared.frames.poll_take(cx)
     }
 }
 
@@ -250,7 +250,7 @@ impl Channels for RedisBus {
     }
 
     fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Vec<ChannelMessage>> {
-        self.shared.messages.poll(cx)
+        self.shared.messages.poll_take(cx)
     }
 }
 

@@ -7,9 +7,9 @@
 //! - [`metrics`]: what is counted.
 //!
 //! Inside: `link` keeps one server's two connections, `publisher` and `subscriber` are what runs on
-//! them, `hearing` judges whether a node is deaf, `outgoing`, `subscriptions` and `inbox` are the three queues between them and everybody
-//! else, `connect`, `tls` and `target` make connections; `routes`, `slots` and `cluster` choose among the
-//! links of a Redis Cluster.
+//! them, `hearing` judges whether a node is deaf, `outgoing` and `subscriptions` are the queues from
+//! everybody else to them, `connect`, `tls` and `target` make connections; `routes`, `slots` and
+//! `cluster` choose among the links of a Redis Cluster.
 //!
 //! # Locks
 //! The table of routes, then one of the queues of a link; never across an `await`.
@@ -21,7 +21,6 @@ pub mod config;
 mod connect;
 mod error;
 mod hearing;
-mod inbox;
 pub mod inspect;
 mod link;
 pub mod metrics;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
+use sockhop_adapter::bus::Inbox;
 use sockhop_adapter::{ChannelMessage, Link as LinkState, NodeId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::RedisConfig;
 use crate::connect::Connector;
-use crate::inbox::Inbox;
 use crate::link::Role;
 use crate::metrics::{Dropped, Metrics};
 
@@ -162,7 +162,8 @@ impl Shared {
         self.metrics
             .received_bytes
             .inc_by((frame_bytes + message_bytes) as u64);
-        let dropped = self.frames.extend(frames) + self.messages.extend(messages);
+        let frames = self.frames.extend(frames.drain(..));
+        let dropped = frames + self.messages.extend(messages.drain(..));
         if dropped > 0 {
             self.metrics.dropped(Dropped::IncomingFull, dropped);
         }

@@ -39,7 +39,9 @@ impl Hub {
         let end = Arc::new(End {
             limits,
             wanted: Mutex::default(),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(limits.max_queue_bytes, |message| {
+                message.channel.len() + message.payload.len()
+            }),
         });
         let mut ends = lock(&self.0);
         ends.retain(|end| end.strong_count() > 0);
@@ -78,8 +80,7 @@ impl Channels for MemoryChannels {
                     channel: channel.into(),
                     payload: payload.clone(),
                 };
-                let bytes = channel.len() + payload.len();
-                if !end.inbox.push(message, bytes, end.limits.max_queue_bytes) {
+                if !end.inbox.push(message) {
                     result = Err(BusError::QueueFull);
                 }
             }

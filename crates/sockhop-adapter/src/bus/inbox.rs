@@ -3,12 +3,16 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// What a queued item costs besides its bytes.
+/// What a waiting item costs besides its bytes.
 pub(super) const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// A queue bounded in bytes, with one reader.
+/// A queue of what a bus received, bounded in bytes, with one reader: the task that drives the node.
 #[derive(Debug)]
-pub(super) struct Inbox<T>(Mutex<Queue<T>>);
+pub struct Inbox<T> {
+    queue: Mutex<Queue<T>>,
+    limit: usize,
+    size: fn(&T) -> usize,
+}
 
 #[derive(Debug)]
 struct Queue<T> {
@@ -17,37 +21,52 @@ struct Queue<T> {
     waker: Option<Waker>,
 }
 
-impl<T> Default for Inbox<T> {
-    fn default() -> Self {
-        Self(Mutex::new(Queue {
-            items: Vec::new(),
-            bytes: 0,
-            waker: None,
-        }))
-    }
-}
-
 impl<T> Inbox<T> {
-    /// Adds an item of this many bytes. False: the queue is full.
-    pub(super) fn push(&self, item: T, bytes: usize, max_bytes: usize) -> bool {
-        let cost = bytes + ENTRY_OVERHEAD_BYTES;
-        let waker = {
-            let mut queue = self.lock();
-            if queue.bytes + cost > max_bytes {
-                return false;
+    /// An empty queue of at most `limit` bytes; each item counts as its `size` and a little more.
+    pub fn new(limit: usize, size: fn(&T) -> usize) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                items: Vec::new(),
+                bytes: 0,
+                waker: None,
+            }),
+            limit,
+            size,
+        }
+    }
+
+    /// Whether the item found room.
+    pub fn push(&self, item: T) -> bool {
+        self.extend(std::iter::once(item)) == 0
+    }
+
+    /// Takes all items in and says how many found no room. One lock and one wake for all of them.
+    pub fn extend(&self, items: impl IntoIterator<Item = T>) -> usize {
+        let mut refused = 0;
+        let mut queue = self.lock();
+        let before = queue.items.len();
+        for item in items {
+            let cost = (self.size)(&item) + ENTRY_OVERHEAD_BYTES;
+            if queue.bytes + cost <= self.limit {
+                queue.bytes += cost;
+                queue.items.push(item);
+            } else {
+                refused += 1;
             }
-            queue.bytes += cost;
-            queue.items.push(item);
-            queue.waker.take()
-        };
+        }
+        if queue.items.len() == before {
+            return refused;
+        }
+        let waker = queue.waker.take();
+        drop(queue);
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
+        refused
     }
 
     /// Takes everything, or registers the reader to be woken.
-    pub(super) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Vec<T>> {
+    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Vec<T>> {
         let mut queue = self.lock();
         if !queue.items.is_empty() {
             queue.bytes = 0;
@@ -63,7 +82,34 @@ impl<T> Inbox<T> {
         Poll::Pending
     }
 
+    /// Bytes that wait, with the overhead of each item.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(inbox: &Inbox<Vec<u8>>) -> Vec<Vec<u8>> {
+        match inbox.poll_take(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(items) => items,
+            Poll::Pending => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_the_rest_keeps_its_order() {
+        let inbox = Inbox::new(2 * (10 + ENTRY_OVERHEAD_BYTES), Vec::len);
+        let items = [vec![1; 10], vec![2; 11], vec![3; 10], vec![4; 10]];
+        assert_eq!(inbox.extend(items), 2);
+        assert_eq!(take(&inbox), [vec![1; 10], vec![3; 10]]);
+        assert_eq!(inbox.bytes(), 0);
+        assert!(inbox.push(vec![5; 11]));
     }
 }

@@ -129,7 +129,7 @@ impl MemoryHub {
     pub fn attach(&self, node: NodeId) -> Option<MemoryBus> {
         let port = Arc::new(Port {
             node,
-            inbox: Inbox::default(),
+            inbox: Inbox::new(self.0.limits.max_queue_bytes, Bytes::len),
             stats: MemoryBusStats::default(),
         });
         self.0.change(|directory| {
@@ -169,7 +169,7 @@ impl MemoryHub {
     /// Brings a frame that was [held](Fate::Held). False: nobody takes it.
     pub fn deliver(&self, to: NodeId, frame: Bytes) -> bool {
         let port = self.0.look(|directory| directory.port(to));
-        port.is_some_and(|port| port.push(frame, &self.0.limits).is_ok())
+        port.is_some_and(|port| port.push(frame).is_ok())
     }
 }
 
@@ -198,10 +198,8 @@ impl Hub {
             None => Fate::Deliver,
         };
         match fate {
-            Fate::Deliver => to.push(frame.clone(), &self.limits),
-            Fate::Twice => to
-                .push(frame.clone(), &self.limits)
-                .and_then(|()| to.push(frame.clone(), &self.limits)),
+            Fate::Deliver => to.push(frame.clone()),
+            Fate::Twice => to.push(frame.clone()).and_then(|()| to.push(frame.clone())),
             Fate::Drop => {
                 to.stats.lost.add(1);
                 Ok(())
@@ -224,9 +222,9 @@ impl Directory {
 }
 
 impl Port {
-    fn push(&self, frame: Bytes, limits: &MemoryBusLimits) -> Result<(), BusError> {
+    fn push(&self, frame: Bytes) -> Result<(), BusError> {
         let len = frame.len();
-        if !self.inbox.push(frame, len, limits.max_queue_bytes) {
+        if !self.inbox.push(frame) {
             self.stats.dropped.add(1);
             return Err(BusError::QueueFull);
         }
