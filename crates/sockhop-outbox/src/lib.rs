@@ -9,6 +9,9 @@
 //! - Items come out in the order in which they went in.
 //! - An empty outbox holds no queue memory: one item has room inside, more move to the heap, and
 //!   the owner takes that memory away together with the items.
+//! - Items that [give way](Outbox::push_yielding) never overflow the budget. Who makes room for
+//!   them is the owner, who knows what waits where; until its turn comes the outbox takes as much
+//!   again, and then lets the oldest of them go itself.
 //!
 //! # Contract of the owner
 //! Call [`Outbox::poll_take`] until it is `Pending`: only then is the next push sure to ring. An
@@ -67,13 +70,20 @@ struct State<T> {
     queued_controls: u32,
     phase: Phase,
     writable: bool,
+    /// Whether an item that gives way was ever pushed: from then on the owner is asked to make
+    /// room before anything overflows.
+    lenient: bool,
+    /// Whether something is over the budget that does not give way.
+    must_fit: bool,
+    /// Items that gave way in here since the owner last looked.
+    displaced: u32,
 }
 
 /// What became of a pushed item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a refused item is to be counted"]
 pub enum Push {
-    /// It will reach the owner.
+    /// It will reach the owner, unless it gives way.
     Queued,
     /// It was volatile and the transport was not ready: dropped, and the session goes on.
     Dropped,
@@ -87,7 +97,7 @@ pub enum Push {
 /// What the owner finds in its outbox.
 #[derive(Debug)]
 pub enum Taken<T> {
-    /// Everything that was queued; at least one item.
+    /// Everything that was queued: at least one item, or [`Items::demand`] asks for room.
     Items(Items<T>),
     /// A push exceeded the budget. Nothing is queued any more; the owner is expected to
     /// [close](Outbox::close). What was queued before comes back from there.
@@ -97,7 +107,23 @@ pub enum Taken<T> {
 }
 
 /// Items taken out of an outbox, oldest first.
-pub struct Items<T>(SmallVec<[T; 1]>);
+pub struct Items<T> {
+    queue: SmallVec<[T; 1]>,
+    demand: Demand,
+    displaced: u32,
+}
+
+/// What an outbox over its budget asks of its owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing: it is within its budget.
+    #[default]
+    None,
+    /// To let go what gives way until the budget is kept, as far as that is possible.
+    MakeRoom,
+    /// The same, and to end the session where it is not.
+    MakeRoomOrEnd,
+}
 
 impl<T> Outbox<T> {
     /// An empty outbox that takes `budget_bytes` before it overflows.
@@ -120,6 +146,9 @@ impl<T> Outbox<T> {
                 queued_controls: 0,
                 phase: Phase::Open,
                 writable: false,
+                lenient: false,
+                must_fit: false,
+                displaced: 0,
             }),
         }))
     }
@@ -142,6 +171,63 @@ impl<T> Outbox<T> {
             }
             state.charge(bytes, budget_bytes)
         })
+    }
+
+    /// Queues `item` if it would leave at once, as [`Self::push_volatile`], and also while less than
+    /// a quarter of the budget is charged. It has to be one that gives way. Never overflows.
+    pub fn push_patient(&self, item: T, bytes: usize) -> Push {
+        let budget_bytes = self.0.budget_bytes;
+        self.enqueue(item, |state| {
+            let leaves_now = state.writable && state.queue.is_empty();
+            let fits = match leaves_now {
+                true => state.fits(bytes, budget_bytes),
+                false => state.charged_bytes.saturating_add(bytes) <= budget_bytes / 4,
+            };
+            if !fits {
+                return Push::Dropped;
+            }
+            state.lenient = true;
+            state.charge(bytes, budget_bytes)
+        })
+    }
+
+    /// Queues `item`, which gives way: over the budget the owner is asked to let go of the oldest
+    /// such items until it fits. Never overflows.
+    ///
+    /// *Shape:* `gives_way` says of an item in the queue what it is charged with if it may be let go;
+    /// it is only asked when twice the budget is charged, because the owner had no turn for so
+    /// long. Then all but the newest items of half the budget go at once, so that this costs
+    /// little for each push, and the owner hears their [number](Items::displaced).
+    pub fn push_yielding(
+        &self,
+        item: T,
+        bytes: usize,
+        gives_way: impl Fn(&T) -> Option<usize>,
+    ) -> Push {
+        let budget_bytes = self.0.budget_bytes;
+        let most_bytes = budget_bytes.saturating_mul(2);
+        let mut gone = Vec::new();
+        let push = self.enqueue(item, |state| {
+            state.lenient = true;
+            if !state.fits(bytes, budget_bytes) {
+                if state.charged_bytes.saturating_add(bytes) > most_bytes {
+                    gone = state.displace(budget_bytes / 2, gives_way);
+                }
+                if state.charged_bytes.saturating_add(bytes) > most_bytes {
+                    state.displaced = state.displaced.saturating_add(1);
+                    return Push::Dropped;
+                }
+            }
+            state.charged_bytes = state.charged_bytes.saturating_add(bytes);
+            Push::Queued
+        });
+        // Not while it is locked.
+        drop(gone);
+        match push {
+            // Counted by the owner, like all that give way.
+            Push::Dropped => Push::Queued,
+            Push::Queued | Push::Overflow | Push::Closed => push,
+        }
     }
 
     /// Queues `item` free of charge: a request to the owner instead of bytes for the peer. Their
@@ -175,7 +261,7 @@ impl<T> Outbox<T> {
             let mut state = self.lock();
             state.phase = Phase::Closed;
             let asleep = std::mem::take(&mut state.asleep);
-            (state.take_items(), asleep, state.waker.take())
+            (self.take_items(&mut state), asleep, state.waker.take())
         };
         if let Some(waker) = waker.filter(|_| asleep) {
             waker.wake();
@@ -194,8 +280,8 @@ impl<T> Outbox<T> {
             Phase::Overflowed => return Poll::Ready(Taken::Overflowed),
             Phase::Closed => return Poll::Ready(Taken::Closed),
         }
-        if !state.queue.is_empty() {
-            return Poll::Ready(Taken::Items(state.take_items()));
+        if state.has_news() {
+            return Poll::Ready(Taken::Items(self.take_items(&mut state)));
         }
         state.asleep = true;
         let registered = |waker: &Waker| waker.will_wake(cx.waker());
@@ -218,8 +304,8 @@ impl<T> Outbox<T> {
         let mut state = self.lock();
         state.asleep = false;
         match state.phase {
-            Phase::Open if state.queue.is_empty() => None,
-            Phase::Open => Some(Taken::Items(state.take_items())),
+            Phase::Open if !state.has_news() => None,
+            Phase::Open => Some(Taken::Items(self.take_items(&mut state))),
             Phase::Overflowed => Some(Taken::Overflowed),
             Phase::Closed => Some(Taken::Closed),
         }
@@ -248,6 +334,28 @@ impl<T> Outbox<T> {
         self.lock().charged_bytes
     }
 
+    /// Bytes charged over the budget.
+    #[must_use]
+    pub fn excess_bytes(&self) -> usize {
+        let charged_bytes = self.lock().charged_bytes;
+        charged_bytes.saturating_sub(self.0.budget_bytes)
+    }
+
+    fn take_items(&self, state: &mut State<T>) -> Items<T> {
+        let over = state.lenient && state.charged_bytes > self.0.budget_bytes;
+        let must_fit = std::mem::take(&mut state.must_fit);
+        state.queued_controls = 0;
+        Items {
+            queue: std::mem::take(&mut state.queue),
+            demand: match (over, must_fit) {
+                (false, _) => Demand::None,
+                (true, false) => Demand::MakeRoom,
+                (true, true) => Demand::MakeRoomOrEnd,
+            },
+            displaced: std::mem::take(&mut state.displaced),
+        }
+    }
+
     /// Queues `item` if `admit` agrees, and rings a sleeping owner if there is news for it.
     fn enqueue(&self, item: T, admit: impl FnOnce(&mut State<T>) -> Push) -> Push {
         let (push, waker) = {
@@ -264,6 +372,7 @@ impl<T> Outbox<T> {
                     (push, state.ring())
                 }
                 Push::Overflow => (push, state.ring()),
+                Push::Dropped if state.displaced > 0 => (push, state.ring()),
                 Push::Dropped | Push::Closed => (push, None),
             }
         };
@@ -287,11 +396,49 @@ impl<T> State<T> {
 
     fn charge(&mut self, bytes: usize, budget_bytes: usize) -> Push {
         if !self.fits(bytes, budget_bytes) {
-            self.phase = Phase::Overflowed;
-            return Push::Overflow;
+            return self.charge_over(bytes, budget_bytes);
         }
         self.charged_bytes += bytes;
         Push::Queued
+    }
+
+    /// Charges what does not fit if the owner may be able to make room for it.
+    #[cold]
+    fn charge_over(&mut self, bytes: usize, budget_bytes: usize) -> Push {
+        let total = self.charged_bytes.saturating_add(bytes);
+        if !self.lenient || total > budget_bytes.saturating_mul(3) {
+            self.phase = Phase::Overflowed;
+            return Push::Overflow;
+        }
+        self.must_fit = true;
+        self.charged_bytes = total;
+        Push::Queued
+    }
+
+    /// Takes out what gives way, oldest first, until no more than `keep_bytes` of it are left.
+    #[cold]
+    fn displace(&mut self, keep_bytes: usize, gives_way: impl Fn(&T) -> Option<usize>) -> Vec<T> {
+        let mut excess = self.queue.iter().filter_map(&gives_way).sum::<usize>();
+        excess = excess.saturating_sub(keep_bytes);
+        let mut gone = Vec::new();
+        for item in std::mem::take(&mut self.queue) {
+            match gives_way(&item).filter(|_| excess > 0) {
+                Some(bytes) => {
+                    excess = excess.saturating_sub(bytes);
+                    self.charged_bytes = self.charged_bytes.saturating_sub(bytes);
+                    gone.push(item);
+                }
+                None => self.queue.push(item),
+            }
+        }
+        let count = u32::try_from(gone.len()).unwrap_or(u32::MAX);
+        self.displaced = self.displaced.saturating_add(count);
+        gone
+    }
+
+    /// Whether there is something that the owner has not seen.
+    fn has_news(&self) -> bool {
+        !self.queue.is_empty() || self.must_fit || self.displaced > 0
     }
 
     fn append(&mut self, item: T) {
@@ -308,11 +455,6 @@ impl<T> State<T> {
         } else {
             None
         }
-    }
-
-    fn take_items(&mut self) -> Items<T> {
-        self.queued_controls = 0;
-        Items(std::mem::take(&mut self.queue))
     }
 }
 
@@ -338,13 +480,26 @@ impl<T> Items<T> {
     /// How many items these are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.queue.len()
     }
 
     /// Whether there is nothing in here.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
+    }
+
+    /// What the outbox asked of its owner when these were taken out.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.demand
+    }
+
+    /// How many items gave way before the owner saw them. All that the owner still holds and that
+    /// gives way is older than those.
+    #[must_use]
+    pub fn displaced(&self) -> u32 {
+        self.displaced
     }
 }
 
@@ -353,7 +508,7 @@ impl<T> IntoIterator for Items<T> {
     type IntoIter = IntoItems<T>;
 
     fn into_iter(self) -> IntoItems<T> {
-        IntoItems(self.0.into_iter())
+        IntoItems(self.queue.into_iter())
     }
 }
 

@@ -238,3 +238,112 @@ fn an_owner_that_looks_without_sleeping_does_not_wake_itself() {
     assert_eq!(outbox.push(2, 10), Push::Queued);
     assert_eq!(count(), 1);
 }
+
+/// Items of ten bytes; even ones give way.
+fn even(item: &u32) -> Option<usize> {
+    item.is_multiple_of(2).then_some(10)
+}
+
+fn yielding(outbox: &Outbox<u32>, items: impl IntoIterator<Item = u32>) {
+    for item in items {
+        assert_eq!(outbox.push_yielding(item, 10, even), Push::Queued);
+    }
+}
+
+fn look(outbox: &Outbox<u32>) -> Items<u32> {
+    match outbox.take() {
+        Some(Taken::Items(items)) => items,
+        Some(Taken::Overflowed | Taken::Closed) => panic!("the outbox has ended"),
+        None => panic!("there is no news"),
+    }
+}
+
+#[test]
+fn what_gives_way_asks_the_owner_for_room_instead_of_overflowing() {
+    let outbox = Outbox::new(40);
+    yielding(&outbox, [0, 2, 4, 6]);
+    let items = look(&outbox);
+    assert_eq!((items.len(), items.demand()), (4, Demand::None));
+    yielding(&outbox, [8]);
+    let items = look(&outbox);
+    assert_eq!((items.len(), items.demand()), (1, Demand::MakeRoom));
+    assert_eq!(outbox.excess_bytes(), 10);
+    outbox.refund(10);
+    assert_eq!(outbox.excess_bytes(), 0);
+    assert!(outbox.take().is_none());
+}
+
+#[test]
+fn what_does_not_give_way_may_have_the_room_of_what_does() {
+    let outbox = Outbox::new(20);
+    yielding(&outbox, [0, 2]);
+    assert_eq!(look(&outbox).demand(), Demand::None);
+    let (bell, waker) = bell();
+    assert!(take(&outbox, &waker).is_pending());
+    assert_eq!(outbox.push(1, 10), Push::Queued);
+    assert_eq!(bell.rings(), 1);
+    assert_eq!(look(&outbox).demand(), Demand::MakeRoomOrEnd);
+    assert_eq!(outbox.charge(10), Push::Queued);
+    let items = look(&outbox);
+    assert_eq!((items.len(), items.demand()), (0, Demand::MakeRoomOrEnd));
+    assert_eq!(outbox.push(3, 30), Push::Overflow, "three times the budget");
+}
+
+#[test]
+fn the_oldest_give_way_in_the_queue_while_the_owner_has_no_turn() {
+    let outbox = Outbox::new(40);
+    yielding(&outbox, [0, 2]);
+    assert_eq!(outbox.push(1, 10), Push::Queued);
+    yielding(&outbox, [4, 6, 8, 10, 12]);
+    assert_eq!(outbox.queued_bytes(), 80);
+    yielding(&outbox, [14]);
+    let items = look(&outbox);
+    assert_eq!(items.displaced(), 5);
+    assert_eq!(items.into_iter().collect::<Vec<_>>(), [1, 10, 12, 14]);
+    assert_eq!(outbox.queued_bytes(), 40);
+}
+
+#[test]
+fn however_much_is_pushed_at_once_twice_the_budget_is_never_exceeded() {
+    let outbox = Outbox::new(100);
+    for item in 0..10_000 {
+        yielding(&outbox, [2 * item]);
+        assert!(outbox.queued_bytes() <= 200);
+    }
+    let items = look(&outbox);
+    let displaced = items.displaced();
+    let left: Vec<_> = items.into_iter().collect();
+    assert_eq!(displaced as usize + left.len(), 10_000);
+    assert!(left.len() >= 5, "half the budget is kept");
+    let newest: Vec<_> = (0..10_000).map(|item| 2 * item).collect();
+    assert_eq!(left, newest[10_000 - left.len()..], "and it is the newest");
+}
+
+#[test]
+fn where_nothing_gives_way_the_new_item_does() {
+    let outbox = Outbox::new(10);
+    assert_eq!(outbox.push(1, 1000), Push::Queued);
+    assert_eq!(look(&outbox).demand(), Demand::None);
+    yielding(&outbox, [0]);
+    let items = outbox.close();
+    assert_eq!((items.len(), items.displaced()), (0, 1));
+}
+
+#[test]
+fn a_patient_item_waits_while_little_else_does() {
+    let outbox = Outbox::new(80);
+    assert_eq!(outbox.push_patient(0, 10), Push::Queued);
+    assert_eq!(outbox.push_patient(2, 10), Push::Queued);
+    assert_eq!(outbox.push_patient(4, 10), Push::Dropped);
+    assert_eq!(items(&outbox).len(), 2);
+    outbox.refund(20);
+    outbox.set_writable(true);
+    assert_eq!(
+        outbox.push_patient(6, 70),
+        Push::Queued,
+        "it leaves at once"
+    );
+    assert_eq!(outbox.push_patient(8, 10), Push::Dropped);
+    assert_eq!(outbox.push(1, 20), Push::Queued);
+    assert_eq!(look(&outbox).demand(), Demand::MakeRoomOrEnd);
+}

@@ -11,7 +11,7 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use sockhop_outbox::{Outbox, Push, Taken};
+use sockhop_outbox::{Demand, Outbox, Push, Taken};
 
 /// Sleeps until something is there; a wake-up that got lost is a deadlock, which loom reports.
 fn take(outbox: &Outbox<u32>) -> Taken<u32> {
@@ -186,5 +186,40 @@ fn a_volatile_item_is_either_taken_or_reported_dropped() {
             first + rest,
             queued.iter().filter(|&&queued| queued).count()
         );
+    });
+}
+
+/// Items of ten bytes that all give way.
+fn ten(_: &u32) -> Option<usize> {
+    Some(10)
+}
+
+#[test]
+fn what_gives_way_is_either_taken_or_reported() {
+    loom::model(|| {
+        let outbox = Outbox::new(10);
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                for number in 0..3 {
+                    assert_eq!(outbox.push_yielding(number, 10, ten), Push::Queued);
+                }
+            })
+        };
+        let (mut taken, mut displaced) = (Vec::new(), 0);
+        while taken.len() + displaced < 3 {
+            match take(&outbox) {
+                Taken::Items(items) => {
+                    displaced += items.displaced() as usize;
+                    let excess = items.demand() != Demand::None;
+                    assert_eq!(excess, taken.len() + items.len() > 1);
+                    taken.extend(items);
+                }
+                Taken::Overflowed | Taken::Closed => panic!("nothing overflows"),
+            }
+        }
+        assert!(taken.is_sorted());
+        assert_eq!(outbox.queued_bytes(), 10 * taken.len());
+        pusher.join().unwrap();
     });
 }
