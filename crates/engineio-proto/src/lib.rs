@@ -33,7 +33,7 @@ pub mod sid;
 mod timer;
 
 pub use error::{CloseReason, PeerViolation, Refusal, RequestError, WsRefused};
-pub use message::{Encoded, Frame, Message, MessageWriter, Outgoing, Text};
+pub use message::{Encoded, Frame, GaveWay, GivesWay, Message, MessageWriter, Outgoing, Text};
 pub use packet::{IncomingPacket, Packet};
 pub use payload::{Body, BodyKind, PollingPeer};
 pub use session::{Detached, Event, Session, SessionConfig, Stats, Transmit, TransportId};

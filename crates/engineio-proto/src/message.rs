@@ -6,7 +6,7 @@
 //! header, the packet for a polling body.
 
 use std::fmt;
-use std::ops::{Deref, Range};
+use std::ops::{AddAssign, Deref, Range};
 use std::str::Utf8Error;
 use std::sync::{Arc, OnceLock};
 
@@ -326,6 +326,50 @@ struct Inner {
     attachments: Box<[Frame]>,
     budget_bytes: usize,
     compress: bool,
+    gives_way: GivesWay,
+}
+
+/// Whether a packet may be dropped when too much waits for its peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GivesWay {
+    /// No: without it the peer could not go on, or nobody said that it could.
+    #[default]
+    Never,
+    /// Yes, the oldest first, so that newer ones can follow.
+    ToNewer,
+    /// Yes: it was volatile, and waits only because there was room.
+    Volatile,
+}
+
+/// What was dropped to make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GaveWay {
+    /// Budget of all of it, to be refunded.
+    pub bytes: usize,
+    /// Packets that gave way [to newer ones](GivesWay::ToNewer).
+    pub to_newer: u64,
+    /// [Volatile](GivesWay::Volatile) packets.
+    pub volatile: u64,
+}
+
+impl AddAssign for GaveWay {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.to_newer = self.to_newer.saturating_add(other.to_newer);
+        self.volatile = self.volatile.saturating_add(other.volatile);
+    }
+}
+
+impl GaveWay {
+    /// Notes that `packet` was dropped.
+    pub fn add(&mut self, packet: GivesWay, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        match packet {
+            GivesWay::Never => {}
+            GivesWay::ToNewer => self.to_newer = self.to_newer.saturating_add(1),
+            GivesWay::Volatile => self.volatile = self.volatile.saturating_add(1),
+        }
+    }
 }
 
 impl Encoded {
@@ -358,6 +402,7 @@ impl Encoded {
             attachments,
             budget_bytes,
             compress: true,
+            gives_way: GivesWay::Never,
         }))
     }
 
@@ -370,6 +415,17 @@ impl Encoded {
             compress: false,
             ..inner
         }))
+    }
+
+    /// The same packet, which may be dropped when too much waits for its peer.
+    #[must_use]
+    pub fn giving_way(mut self, gives_way: GivesWay) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.gives_way = gives_way;
+            return self;
+        }
+        let inner = Arc::unwrap_or_clone(self.0);
+        Self(Arc::new(Inner { gives_way, ..inner }))
     }
 
     /// The head and then its attachments.
@@ -396,6 +452,12 @@ impl Encoded {
     #[must_use]
     pub fn budget_bytes(&self) -> usize {
         self.0.budget_bytes
+    }
+
+    /// Whether the packet may be dropped when too much waits for its peer.
+    #[must_use]
+    pub fn gives_way(&self) -> GivesWay {
+        self.0.gives_way
     }
 
     /// Whether a polling body holding this packet may be compressed.

@@ -55,6 +55,15 @@ impl<T> Fifo<T> {
         Some(item)
     }
 
+    /// Keeps the items of which `keep` says so; asks in order.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let first_stays = self.first.as_ref().is_none_or(&mut keep);
+        self.rest.retain(keep);
+        if !first_stays {
+            self.first = self.rest.pop_front();
+        }
+    }
+
     pub(super) fn front(&self) -> Option<&T> {
         self.first.as_ref()
     }
@@ -85,6 +94,16 @@ mod tests {
             [fifo.pop(), fifo.pop(), fifo.pop()],
             [Some(2), Some(3), None]
         );
+        assert!(fifo.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_stays_in_order() {
+        let mut fifo = Fifo::default();
+        (1..=6).for_each(|item| fifo.push(item));
+        fifo.retain(|item| item % 2 == 0);
+        assert_eq!(fifo.iter().copied().collect::<Vec<_>>(), [2, 4, 6]);
+        fifo.retain(|_| false);
         assert!(fifo.is_empty());
     }
 

@@ -21,7 +21,7 @@ pub use self::types::{Detached, Event, SessionConfig, Stats, Transmit, Transport
 use self::upgrade::Upgrade;
 use crate::timer::{Timer, TimerTable};
 use crate::{
-    CloseReason, Encoded, IncomingPacket, Message, Packet, PeerViolation, PollingPeer,
+    CloseReason, Encoded, GaveWay, IncomingPacket, Message, Packet, PeerViolation, PollingPeer,
     ProtocolVersion, SessionId, Text, Transport, handshake,
 };
 
@@ -239,6 +239,12 @@ impl Session {
                 self.stats.messages_lost = self.stats.messages_lost.saturating_add(1);
             }
         }
+    }
+
+    /// Drops messages that [give way](Encoded::gives_way), oldest first, until `bytes` are free
+    /// or none is left. What has left in part leaves whole.
+    pub fn make_room(&mut self, bytes: usize) -> GaveWay {
+        self.queue.make_room(bytes)
     }
 
     /// Ends the session.

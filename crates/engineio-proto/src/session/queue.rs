@@ -2,7 +2,7 @@
 
 use super::fifo::Fifo;
 use crate::payload::{Part, Parts};
-use crate::{Encoded, Packet, Text};
+use crate::{Encoded, GaveWay, GivesWay, Packet, Text};
 
 /// What may wait in pongs before a peer counts as flooding: 128 of them without data.
 const MAX_PONG_BYTES: u32 = 65_536;
@@ -172,6 +172,26 @@ impl Queue {
             }
         }
         taken
+    }
+
+    /// Drops messages that give way, oldest first, until `bytes` are free or none is left. One that
+    /// has left in part stays whole.
+    pub(super) fn make_room(&mut self, bytes: usize) -> GaveWay {
+        let mut gone = GaveWay::default();
+        let mut has_left_in_part = self.frames_sent > 0;
+        self.items.retain(|item| {
+            let Queued::Message(encoded) = item else {
+                return true;
+            };
+            let stays = std::mem::take(&mut has_left_in_part)
+                || gone.bytes >= bytes
+                || encoded.gives_way() == GivesWay::Never;
+            if !stays {
+                gone.add(encoded.gives_way(), encoded.budget_bytes());
+            }
+            stays
+        });
+        gone
     }
 
     /// Drops everything; returns how many messages that loses.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::{BodyKind, NodeTag, Refusal, Text};
+use crate::{BodyKind, GivesWay, NodeTag, Refusal, Text};
 
 /// The moment that all virtual time counts from.
 #[expect(

@@ -337,3 +337,51 @@ fn refunds(fixture: &mut Fixture) -> Vec<usize> {
         })
         .collect()
 }
+
+#[test]
+fn room_is_made_of_the_oldest_that_give_way() {
+    let mut fixture = Fixture::open(V4, Polling);
+    let marked = |text: &str| Encoded::text(text).giving_way(GivesWay::ToNewer);
+    fixture.send("firm");
+    for text in ["a", "b", "c"] {
+        fixture.session.send(marked(text));
+    }
+    let waiting = Encoded::text("v").giving_way(GivesWay::Volatile);
+    fixture.session.send(waiting);
+    let bytes = marked("a").budget_bytes();
+    let gone = fixture.session.make_room(bytes + 1);
+    assert_eq!(
+        (gone.bytes, gone.to_newer, gone.volatile),
+        (2 * bytes, 2, 0)
+    );
+    fixture.get();
+    assert_eq!(fixture.out(), "get 4firm 4c 4v");
+    fixture.session.send(marked("d"));
+    fixture.send("firm");
+    assert_eq!(fixture.session.make_room(usize::MAX).to_newer, 1);
+    fixture.get();
+    assert_eq!(fixture.out(), "get 4firm");
+}
+
+#[test]
+fn a_message_that_has_left_in_part_does_not_give_way() {
+    let config = SessionConfig {
+        max_packets_per_body: 2,
+        ..test_config()
+    };
+    let mut fixture = Fixture::with_config(V4, Polling, config);
+    let message = with_attachments().giving_way(GivesWay::ToNewer);
+    fixture.session.send(message.clone());
+    fixture.session.send(message);
+    fixture.get();
+    let head = fixture.out();
+    let gone = fixture.session.make_room(usize::MAX);
+    assert_eq!(gone.to_newer, 1);
+    fixture.get();
+    let rest = fixture.out();
+    assert!(
+        head.starts_with("get 45") && rest.starts_with("get b"),
+        "{head} {rest}"
+    );
+    assert!(!rest.contains("45"), "{rest}");
+}
