@@ -1,6 +1,8 @@
 //! The one task that owns a session: it turns requests, bytes and time into the inputs of the
 //! sans-IO machine, and the machine's outputs into answers, frames and calls of the handler.
 
+mod waiting;
+
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use engineio_proto::{
 };
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
-use sockhop_outbox::{Outbox, Taken};
+use sockhop_outbox::{Demand, Outbox, Taken};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -77,6 +79,8 @@ struct Driver<H: Handler> {
     over_rate: bool,
     /// None: there is no common budget.
     share: Option<Share>,
+    /// What the outbox asked for, done once the transports took what they could.
+    demand: Demand,
 }
 
 impl<H: Handler> SessionTask<H> {
@@ -108,6 +112,7 @@ impl<H: Handler> SessionTask<H> {
             meter,
             over_rate: false,
             share,
+            demand: Demand::None,
         };
         driver.call(now(), |handler, cx| handler.start(cx));
         Self {
@@ -183,6 +188,7 @@ impl<H: Handler> Driver<H> {
         }
         again |= self.flush_transports(cx, now);
         again |= self.drain(now);
+        again |= self.make_room(now);
         self.tell_writable();
         again
     }
@@ -317,44 +323,6 @@ impl<H: Handler> Driver<H> {
             }
             Err(why) => session.handle_detached(now, id, why),
         }
-    }
-
-    /// Takes out what is in the outbox now; whether there was anything.
-    fn take_outbox(&mut self, now: Instant) -> bool {
-        let taken = self.parts.outbox.take();
-        taken.is_some_and(|taken| self.open_outbox(taken, now))
-    }
-
-    /// Registers with the outbox before the task sleeps; true when something was in it after all.
-    fn listen_to_outbox(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
-        match self.parts.outbox.poll_take(cx) {
-            Poll::Ready(taken) => self.open_outbox(taken, now),
-            Poll::Pending => false,
-        }
-    }
-
-    fn open_outbox(&mut self, taken: Taken<Outgoing<ControlOf<H>>>, now: Instant) -> bool {
-        let items = match taken {
-            Taken::Items(items) => items,
-            Taken::Overflowed if !self.closed => {
-                self.parts.session.close(now, CloseReason::SlowConsumer);
-                return true;
-            }
-            Taken::Overflowed | Taken::Closed => return false,
-        };
-        for item in items {
-            match item {
-                Outgoing::Packet(packet) => {
-                    self.traffic.messages_out += 1;
-                    self.parts.session.send(packet);
-                }
-                Outgoing::Control(control) if !self.closed => {
-                    self.call(now, |handler, cx| handler.control(cx, control));
-                }
-                Outgoing::Control(_) => {}
-            }
-        }
-        true
     }
 
     fn read_transports(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
@@ -507,19 +475,7 @@ impl<H: Handler> Driver<H> {
         self.closed = true;
         self.post = None;
         self.parts.handler.close(reason);
-        let lost = self
-            .parts
-            .outbox
-            .close()
-            .into_iter()
-            .filter(|item| matches!(item, Outgoing::Packet(_)))
-            .count();
-        if lost > 0 {
-            self.parts
-                .shared
-                .metrics
-                .dropped("session_closed", lost as u64);
-        }
+        self.close_outbox();
         self.parts.shared.metrics.close_reason(reason);
         tracing::debug!(
             session = ?self.parts.session.id(),

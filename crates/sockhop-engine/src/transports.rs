@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use engineio_proto::{Detached, Message, Packet, ProtocolVersion, TransportId};
+use engineio_proto::{Detached, GaveWay, Message, Packet, ProtocolVersion, TransportId};
 use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 
@@ -142,6 +142,17 @@ impl Transports {
             }
         }
         false
+    }
+
+    /// Drops packets that give way, oldest first, until `bytes` are free or none is left.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> GaveWay {
+        let mut gone = GaveWay::default();
+        for attached in &mut self.attached {
+            if let State::Open(websocket) = &mut attached.state {
+                gone += websocket.make_room(bytes.saturating_sub(gone.bytes));
+            }
+        }
+        gone
     }
 
     /// Writes what is queued. A WebSocket that failed is dropped and returned.

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use engineio_proto::{Message, Packet, ProtocolVersion};
+use engineio_proto::{GaveWay, Message, Packet, ProtocolVersion};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -99,7 +99,7 @@ impl WebSocket {
         let (io, unread) = match downcast(upgraded) {
             Ok((tcp, held, unread)) => {
                 if !held.is_empty() {
-                    writer.push_own(held, 0);
+                    writer.push_own(held);
                 }
                 (Io::Tcp(tcp), unread)
             }
@@ -124,20 +124,26 @@ impl WebSocket {
 
     /// Queues a packet; [`Self::poll_flush`] writes it.
     pub(crate) fn send(&mut self, packet: Packet, version: ProtocolVersion) {
-        let refund_bytes = match packet {
+        let mut frames = Vec::new();
+        match packet {
             Packet::Message {
                 encoded,
                 first_frame,
-            } if !self.base64 => {
-                self.writer.push_packet(encoded, first_frame);
-                return;
+            } if !self.base64 => self.writer.push_packet(encoded, first_frame),
+            Packet::Message { ref encoded, .. } => {
+                packet.write_websocket(version, false, &mut frames);
+                self.writer.push_rewritten(encoded, frames.into());
             }
-            Packet::Message { ref encoded, .. } => encoded.budget_bytes(),
-            _ => 0,
-        };
-        let mut frames = Vec::new();
-        packet.write_websocket(version, !self.base64, &mut frames);
-        self.writer.push_own(frames.into(), refund_bytes);
+            _ => {
+                packet.write_websocket(version, !self.base64, &mut frames);
+                self.writer.push_own(frames.into());
+            }
+        }
+    }
+
+    /// Drops packets that give way, oldest first, until `bytes` are free or none is left.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> GaveWay {
+        self.writer.make_room(bytes)
     }
 
     /// Writes what is queued; `Ready` when nothing is left.
@@ -240,20 +246,20 @@ impl WebSocket {
         if self.writer.is_empty() {
             let mut frame = vec![0x8a, u8::try_from(data.len()).unwrap_or(0)];
             frame.extend_from_slice(data);
-            self.writer.push_own(frame.into(), 0);
+            self.writer.push_own(frame.into());
         }
     }
 
     fn push_close_code(&mut self, error: ReadError) {
         let [high, low] = error.close_code().to_be_bytes();
         self.writer
-            .push_own(Bytes::copy_from_slice(&[0x88, 2, high, low]), 0);
+            .push_own(Bytes::copy_from_slice(&[0x88, 2, high, low]));
     }
 
     /// Says goodbye: writes what is queued and a close frame, then waits for the peer's end, so
     /// that the kernel does not throw away what the peer has not read yet.
     pub(crate) async fn linger(mut self) {
-        self.writer.push_own(CLOSE_FRAME, 0);
+        self.writer.push_own(CLOSE_FRAME);
         let goodbye = async {
             std::future::poll_fn(|cx| self.poll_flush(cx, &mut Written::default())).await?;
             std::future::poll_fn(|cx| match &mut self.io {

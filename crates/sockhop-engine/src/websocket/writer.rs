@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use engineio_proto::{Encoded, Frame, ProtocolVersion};
+use engineio_proto::{Encoded, Frame, GaveWay, GivesWay, ProtocolVersion};
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
@@ -27,7 +27,11 @@ enum Entry {
         first_frame: usize,
     },
     /// Whole frames of this connection alone, and the budget of the packet that they carry.
-    Own { frames: Bytes, refund_bytes: usize },
+    Own {
+        frames: Bytes,
+        refund_bytes: usize,
+        gives_way: GivesWay,
+    },
 }
 
 /// Frames in the order in which they leave, and how far the first of them got.
@@ -67,12 +71,52 @@ impl FrameWriter {
         });
     }
 
-    /// Queues whole frames, headers included.
-    pub(crate) fn push_own(&mut self, frames: Bytes, refund_bytes: usize) {
+    /// Queues whole frames of no packet, headers included.
+    pub(crate) fn push_own(&mut self, frames: Bytes) {
         self.entries.push_back(Entry::Own {
             frames,
-            refund_bytes,
+            refund_bytes: 0,
+            gives_way: GivesWay::Never,
         });
+    }
+
+    /// Queues `packet` as these whole frames, headers included.
+    pub(crate) fn push_rewritten(&mut self, packet: &Encoded, frames: Bytes) {
+        self.entries.push_back(Entry::Own {
+            frames,
+            refund_bytes: packet.budget_bytes(),
+            gives_way: packet.gives_way(),
+        });
+    }
+
+    /// Drops packets that give way, oldest first, until `bytes` are free or none is left. A packet
+    /// of which the kernel has a part stays whole.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> GaveWay {
+        let mut gone = GaveWay::default();
+        let mut first_written = self.written;
+        self.entries.retain(|entry| {
+            let begun = std::mem::take(&mut first_written) > 0;
+            let (gives_way, budget_bytes, begun) = match entry {
+                Entry::Packet {
+                    encoded,
+                    first_frame,
+                } => {
+                    let begun = begun || *first_frame > 0;
+                    (encoded.gives_way(), encoded.budget_bytes(), begun)
+                }
+                Entry::Own {
+                    refund_bytes,
+                    gives_way,
+                    ..
+                } => (*gives_way, *refund_bytes, begun),
+            };
+            let stays = begun || gone.bytes >= bytes || gives_way == GivesWay::Never;
+            if !stays {
+                gone.add(gives_way, budget_bytes);
+            }
+            stays
+        });
+        gone
     }
 
     /// Writes until the queue is empty or the transport takes no more.
@@ -172,6 +216,7 @@ impl FrameWriter {
                 Entry::Own {
                     frames,
                     refund_bytes,
+                    ..
                 } => (frames.len(), true, *refund_bytes),
                 Entry::Packet {
                     encoded,
