@@ -20,6 +20,7 @@ use crate::options::BroadcastOptions;
 use crate::packets::{PARSERS, PerParser};
 use crate::recipient::{Directive, ExpectAck};
 use crate::rooms::{Excluded, RoomLimits, Rooms};
+use crate::slow::{Policy, SlowConsumers, push_event};
 use crate::stats::Stats;
 
 /// What became of a broadcast on this node.
@@ -62,6 +63,7 @@ pub struct Adapter<C> {
     rooms: Rooms<C>,
     cluster: Arc<Cluster>,
     next_ack_id: AtomicU64,
+    slow_consumers: Policy,
 }
 
 impl<C> Adapter<C> {
@@ -77,6 +79,7 @@ impl<C> Adapter<C> {
             rooms: Rooms::new(limits, Arc::clone(cluster.stats())).with_interest(interest),
             cluster,
             next_ack_id: AtomicU64::new(0),
+            slow_consumers: Policy::default(),
         }
     }
 
@@ -96,6 +99,17 @@ impl<C> Adapter<C> {
     #[must_use]
     pub fn rooms(&self) -> &Rooms<C> {
         &self.rooms
+    }
+
+    /// What happens to clients that read too slowly.
+    #[must_use]
+    pub fn slow_consumers(&self) -> SlowConsumers {
+        self.slow_consumers.get()
+    }
+
+    /// Sets what happens to clients that read too slowly, for packets that are sent from now on.
+    pub fn set_slow_consumers(&self, policy: SlowConsumers) {
+        self.slow_consumers.set(policy);
     }
 
     /// What was counted.
@@ -128,7 +142,7 @@ impl<C> Adapter<C> {
         self.stats().broadcasts.add(1);
         let excluded = self.rooms.excluded(options);
         let needed = self.rooms.parsers_needed(options, &excluded);
-        let mut encode = |parser| encode(parser).map(|packet| finish(packet, options));
+        let mut encode = |parser| encode(parser).map(|packet| self.finish_event(packet, options));
         let mut packets = encode_all(needed, &mut encode)?;
         let published = match options.local {
             true => Ok(()),
@@ -258,7 +272,7 @@ impl<C> Adapter<C> {
                 self.stats().transcoded.add(1);
                 message.packet.transcode(parser)?
             };
-            Ok::<_, TranscodeError>(finish(packet, &message.options))
+            Ok::<_, TranscodeError>(self.finish_event(packet, &message.options))
         });
         let Ok(packets) = packets else {
             self.stats().bad_frames.add(1);
@@ -279,16 +293,18 @@ impl<C> Adapter<C> {
             // No packet: the first socket with this parser has joined after the encoding, so it
             // counts as having joined after the broadcast.
             if let Some(packet) = packets.get(member.parser) {
-                let bytes = packet.budget_bytes();
-                let item = Outgoing::Packet(packet.clone());
-                delivery.count(match options.volatile {
-                    true => member.outbox.push_volatile(item, bytes),
-                    false => member.outbox.push(item, bytes),
-                });
+                let packet = packet.clone();
+                delivery.count(push_event(&member.outbox, packet, options.volatile));
             }
         });
         self.count(delivery);
         delivery
+    }
+
+    /// As [`finish`], and marked as the namespace wants it for clients that read too slowly.
+    fn finish_event(&self, packet: Encoded, options: &BroadcastOptions) -> Encoded {
+        let packet = finish(packet, options);
+        self.slow_consumers().mark(packet, options.volatile)
     }
 
     fn count(&self, delivery: Delivery) {

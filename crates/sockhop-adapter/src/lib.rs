@@ -12,6 +12,7 @@
 //! - [`cluster`]: who is a member, and what is written on the bus.
 //! - [`dialect`]: other Socket.IO servers on the same Redis.
 //! - [`foreign`]: the seam for servers of other makes in the same cluster.
+//! - [`slow`]: clients that read more slowly than their namespace sends.
 //! - [`stats`]: what is counted.
 //!
 //! # Locks
@@ -29,6 +30,7 @@ pub mod options;
 mod packets;
 pub mod recipient;
 pub mod rooms;
+pub mod slow;
 pub mod stats;
 
 pub use ack::{AckCollector, AckResponses, AckSlot};
@@ -47,4 +49,5 @@ pub use recipient::{
     SocketKey,
 };
 pub use rooms::{RoomLimits, Rooms, RoomsError};
+pub use slow::SlowConsumers;
 pub use stats::{Counter, Stats};

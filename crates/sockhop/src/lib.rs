@@ -51,7 +51,7 @@ pub use sockhop_adapter::dialect::node::NodeDialectConfig;
 pub use sockhop_adapter::dialect::python::PythonDialectConfig;
 pub use sockhop_adapter::{
     Bus, BusError, Channels, ClusterConfig, ClusterStatus, ForwardToken, Gathered, Link, LonelyBus,
-    Member, MemoryHub, NodeId, Room, SocketId,
+    Member, MemoryHub, NodeId, Room, SlowConsumers, SocketId,
 };
 pub use sockhop_engine as engine;
 pub use sockhop_engine::{

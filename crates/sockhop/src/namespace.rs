@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socketio_proto::{ConnectError, DecodeError, NamespaceName, Payload};
-use sockhop_adapter::{AckResponses, Adapter, Gathered, Gathering, Room, SocketId};
+use sockhop_adapter::{AckResponses, Adapter, Gathered, Gathering, Room, SlowConsumers, SocketId};
 
 use crate::ack::{self, Ack};
 use crate::cluster::{Changed, Joined, gathered, now};
@@ -77,6 +77,13 @@ impl Namespace {
     #[must_use]
     pub fn socket_count(&self) -> usize {
         self.0.adapter.rooms().len()
+    }
+
+    /// Sets what happens to clients that read more slowly than is sent to them. Default: what
+    /// [`ServerConfig`](crate::ServerConfig) says.
+    pub fn slow_consumers(&self, policy: SlowConsumers) -> &Self {
+        self.0.adapter.set_slow_consumers(policy);
+        self
     }
 
     /// Asks `f` about every client before it is let in; several are asked in the order of their

@@ -334,10 +334,6 @@ impl SocketOperator {
         if !self.compress {
             packet = packet.without_compression();
         }
-        if self.volatile {
-            socket.push_volatile(packet)
-        } else {
-            socket.push(packet)
-        }
+        socket.push_event(packet, self.volatile)
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use socketio_proto::{ClientConfig, Limits, NamespaceName, Parser, Value};
 use sockhop_adapter::{
     Adapter, Bus, Channels, Cluster, ClusterConfig, ClusterStatus, ForwardToken, Identity,
-    LonelyBus, Member, NodeId, RoomLimits, Stats,
+    LonelyBus, Member, NodeId, RoomLimits, SlowConsumers, Stats,
 };
 use sockhop_engine::{
     EngineConfig, EngineParts, EngineService, Handshake, Metrics as EngineMetrics, Tasks,
@@ -47,6 +47,23 @@ pub struct ServerConfig {
     pub max_pending_handlers: usize,
     /// Namespaces that exist at once because a pattern or predicate made them. Default 10,000.
     pub max_dynamic_namespaces: usize,
+    /// What happens to clients that read too slowly. Default: they are closed.
+    pub slow_consumers: SlowConsumers,
+    /// The same for some namespaces, each by its name, or with a `*` at the end by what its name
+    /// begins with. The first that fits counts; [`Namespace::slow_consumers`] overrides it.
+    pub slow_consumers_of: Vec<(String, SlowConsumers)>,
+}
+
+impl ServerConfig {
+    fn slow_consumers_in(&self, namespace: &str) -> SlowConsumers {
+        let fits = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(prefix) => namespace.starts_with(prefix),
+            None => namespace == pattern,
+        };
+        let rules = &self.slow_consumers_of;
+        let rule = rules.iter().find(|(pattern, _)| fits(pattern));
+        rule.map_or(self.slow_consumers, |&(_, policy)| policy)
+    }
 }
 
 impl Default for ServerConfig {
@@ -58,6 +75,8 @@ impl Default for ServerConfig {
             max_room_name_bytes: 512,
             max_pending_handlers: 1_000,
             max_dynamic_namespaces: 10_000,
+            slow_consumers: SlowConsumers::default(),
+            slow_consumers_of: Vec::new(),
         }
     }
 }
@@ -551,6 +570,7 @@ impl Server {
             max_name_bytes: self.0.config.max_room_name_bytes,
         };
         let adapter = Adapter::new(name.clone(), limits, Arc::clone(&self.0.cluster));
+        adapter.set_slow_consumers(self.0.config.slow_consumers_in(name.as_str()));
         Namespace::new(name, self.clone(), adapter, dynamic)
     }
 }

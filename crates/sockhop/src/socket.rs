@@ -10,6 +10,7 @@ use engineio_proto::{Encoded, Outgoing, ProtocolVersion, Transport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socketio_proto::{Payload, Value, encode_event};
+use sockhop_adapter::slow::push_event;
 use sockhop_adapter::{
     Directive, DisconnectScope, Recipient, Room, SocketId, SocketInfo, SocketKey,
 };
@@ -238,7 +239,10 @@ impl Socket {
     /// namespace: not any more, or (in a middleware) not yet.
     pub fn emit<T: Serialize + ?Sized>(&self, event: &str, payload: &T) -> Result<(), EmitError> {
         let (parser, namespace) = (self.0.peer.parser, self.0.namespace.name());
-        self.push(encode_event(parser, namespace, None, event, payload)?)
+        self.push_event(
+            encode_event(parser, namespace, None, event, payload)?,
+            false,
+        )
     }
 
     /// Sends the event `message`.
@@ -440,13 +444,14 @@ impl Socket {
         self.pushed(self.0.outbox.push(item, bytes))
     }
 
-    /// As [`Self::push`], but only if the packet would leave at once.
-    pub(crate) fn push_volatile(&self, packet: Encoded) -> Result<(), EmitError> {
+    /// Queues an event, which may be dropped where the namespace says so, or because it is volatile.
+    pub(crate) fn push_event(&self, packet: Encoded, volatile: bool) -> Result<(), EmitError> {
         if !self.is_connected() {
             return Err(EmitError::Disconnected);
         }
-        let bytes = packet.budget_bytes();
-        self.pushed(self.0.outbox.push_volatile(Outgoing::Packet(packet), bytes))
+        let policy = self.0.namespace.adapter().slow_consumers();
+        let packet = policy.mark(packet, volatile);
+        self.pushed(push_event(&self.0.outbox, packet, volatile))
     }
 
     fn pushed(&self, push: Push) -> Result<(), EmitError> {
