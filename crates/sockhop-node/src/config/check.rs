@@ -63,7 +63,7 @@ impl Checker {
             header_timeout: self.time("server.header_timeout_ms", server.header_timeout_ms),
             close_timeout: self.time_or_none("server.close_timeout_ms", server.close_timeout_ms),
             engine: self.engine(raw),
-            server: self.server(&raw.limits),
+            server: self.server(raw),
             log_filter: raw.log.filter.clone(),
             log_format: raw.log.format,
             workers: NonZeroUsize::new(workers),
@@ -114,7 +114,9 @@ impl Checker {
         engine
     }
 
-    fn server(&mut self, limits: &raw::Limits) -> ServerConfig {
+    fn server(&mut self, raw: &Raw) -> ServerConfig {
+        let limits = &raw.limits;
+        let (slow_consumers, slow_consumers_of) = self.slow_consumers(&raw.slow_consumers);
         let mut server = ServerConfig {
             connect_timeout: self.time("limits.connect_timeout_ms", limits.connect_timeout_ms),
             max_rooms_per_socket: self
@@ -127,6 +129,8 @@ impl Checker {
                 "limits.max_dynamic_namespaces",
                 limits.max_dynamic_namespaces,
             ),
+            slow_consumers,
+            slow_consumers_of,
             ..ServerConfig::default()
         };
         let out = &mut server.limits;

@@ -6,6 +6,7 @@
 mod check;
 mod guard;
 mod raw;
+mod slow;
 
 use std::fmt;
 use std::path::Path;

@@ -11,6 +11,7 @@ use sockhop::engine::Cookie;
 use crate::telemetry::LogFormat;
 
 use super::guard::{AdmissionSection, RatesSection};
+use super::slow::SlowConsumersSection;
 use crate::NodeConfig;
 pub use cluster::Dialect;
 pub(super) use cluster::{Cluster, Control, Drain, Private, Redis};
@@ -36,6 +37,7 @@ pub(super) struct Raw {
     pub(super) cluster: Cluster,
     pub(super) admission: AdmissionSection,
     pub(super) rates: RatesSection,
+    pub(super) slow_consumers: SlowConsumersSection,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -174,6 +176,7 @@ impl From<&NodeConfig> for Raw {
             // Without limits there is nothing to read back; a node is only made from a section.
             admission: AdmissionSection::default(),
             rates: RatesSection::default(),
+            slow_consumers: SlowConsumersSection::default(),
         }
     }
 }

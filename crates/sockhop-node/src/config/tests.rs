@@ -308,3 +308,52 @@ fn no_key_is_documented_that_does_not_exist() {
         assert!(keys.iter().any(|(known, _)| known == key), "{key}");
     }
 }
+
+#[test]
+fn a_namespace_has_the_most_exact_policy_for_slow_consumers() {
+    use sockhop::SlowConsumers::{Close, DropOldest, DropVolatile};
+    let text = r#"
+        [slow_consumers]
+        policy = "drop_volatile"
+        close = ["/news-today"]
+        drop_oldest = ["/news-*"]
+    "#;
+    let environment = [("SOCKHOP__SLOW_CONSUMERS__DROP_VOLATILE", "/n*, /x")];
+    let config = load_all("slow", text, &environment, Vec::new()).unwrap();
+    assert_eq!(config.server.slow_consumers, DropVolatile);
+    let rules = config.server.slow_consumers_of;
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|(name, policy)| (&**name, *policy))
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            ("/news-today", Close),
+            ("/x", DropVolatile),
+            ("/news-*", DropOldest),
+            ("/n*", DropVolatile),
+        ]
+    );
+}
+
+#[test]
+fn faults_in_policies_for_slow_consumers_are_told() {
+    let text = r#"
+        [slow_consumers]
+        policy = "drop"
+        close = ["/a"]
+        drop_oldest = ["news", "/a", "/b*c"]
+    "#;
+    let not_a_name =
+        "is not a namespace: it begins with `/`, has no comma, and a `*` only at its end";
+    assert_eq!(
+        faults_of("slow-faults", text, &[]),
+        [
+            "slow_consumers.policy: `drop` is none of `close`, `drop_oldest`, `drop_volatile`",
+            &format!("slow_consumers.drop_oldest: `news` {not_a_name}"),
+            "slow_consumers.drop_oldest: `/a` is named twice",
+            &format!("slow_consumers.drop_oldest: `/b*c` {not_a_name}"),
+        ]
+    );
+}
