@@ -6,6 +6,9 @@ use std::sync::Arc;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
+use crate::head::{self, Head};
+use crate::response::Headers;
+
 /// Decides whether the origin in the first argument may read the answer to a request.
 pub type OriginPredicate = Arc<dyn Fn(&str, &Parts) -> bool + Send + Sync>;
 
@@ -43,6 +46,9 @@ pub struct Cors {
     pub credentials: bool,
 }
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
 const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE");
 
 impl Cors {
@@ -55,29 +61,37 @@ impl Cors {
     /// The headers that go with every answer to this request, errors included.
     #[must_use]
     pub fn headers(&self, parts: &Parts) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        let Some(origin) = parts.headers.get(header::ORIGIN) else {
-            return headers;
+        self.answer(Head::Parsed(parts)).into_iter().collect()
+    }
+
+    pub(crate) fn answer(&self, head: Head<'_>) -> Headers {
+        let Some(origin) = head.header(&header::ORIGIN) else {
+            return Vec::new();
         };
-        let text = origin.to_str().unwrap_or_default();
+        let text = head::text(origin).unwrap_or_default();
+        let reflected = || HeaderValue::from_bytes(origin).ok();
         let allowed = match &self.origins {
-            Origins::Off => return headers,
+            Origins::Off => return Vec::new(),
             Origins::Any if !self.credentials => Some(HeaderValue::from_static("*")),
-            Origins::Any => Some(origin.clone()),
+            Origins::Any => reflected(),
             Origins::List(list) => list
                 .iter()
                 .any(|entry| entry == text)
-                .then(|| origin.clone()),
-            Origins::Predicate(allows) => allows(text, parts).then(|| origin.clone()),
+                .then(reflected)
+                .flatten(),
+            Origins::Predicate(allows) => {
+                allows(text, &head.parts()).then(reflected).flatten()
+            }
         };
+        let mut headers = Vec::new();
         if !matches!(&allowed, Some(value) if value == "*") {
-            headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+            headers.push((header::VARY, HeaderValue::from_static("Origin")));
         }
         if let Some(value) = allowed {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
+            headers.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, value));
             if self.credentials {
                 let allow = HeaderValue::from_static("true");
-                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allow);
+                headers.push((header::ACCESS_CONTROL_ALLOW_CREDENTIALS, allow));
             }
         }
         headers
@@ -86,30 +100,33 @@ impl Cors {
     /// Whether a page may open a session over a transport that browsers do not guard: a WebSocket,
     /// or JSONP. Pages of the host itself may, and those of allowed origins; and what is no page.
     #[must_use]
-    pub(crate) fn admits(&self, parts: &Parts) -> bool {
-        let header = |name: &str| parts.headers.get(name)?.to_str().ok();
-        let Some(origin) = header("origin") else {
+    pub(crate) fn admits(&self, head: Head<'_>) -> bool {
+        let Some(origin) = head.text(&header::ORIGIN) else {
             // A script of another site has no origin, but newer browsers say where it is from.
             return matches!(self.origins, Origins::Any)
-                || header("sec-fetch-site") != Some("cross-site");
+                || head.text(&SEC_FETCH_SITE) != Some("cross-site");
         };
         let listed = match &self.origins {
             Origins::Off => false,
             Origins::Any => true,
             Origins::List(list) => list.iter().any(|entry| entry == origin),
-            Origins::Predicate(allows) => allows(origin, parts),
+            Origins::Predicate(allows) => allows(origin, &head.parts()),
         };
         // A proxy may have renamed the host. A page cannot set that header of a WebSocket.
-        let hosts = [header("host"), header("x-forwarded-host"), parts.uri.host()];
+        let hosts = [
+            head.text(&header::HOST),
+            head.text(&X_FORWARDED_HOST),
+            head.host_of_url(),
+        ];
         listed || hosts.into_iter().flatten().any(|host| is_of(origin, host))
     }
 
     /// The headers that a preflight gets besides [`Self::headers`].
-    #[must_use]
-    pub fn preflight(&self, parts: &Parts) -> Vec<(HeaderName, HeaderValue)> {
+    pub(crate) fn preflight(head: Head<'_>) -> Headers {
         let mut headers = vec![(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS)];
-        if let Some(asked) = parts.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            headers.push((header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone()));
+        let asked = head.header(&header::ACCESS_CONTROL_REQUEST_HEADERS);
+        if let Some(Ok(asked)) = asked.map(HeaderValue::from_bytes) {
+            headers.push((header::ACCESS_CONTROL_ALLOW_HEADERS, asked));
         }
         headers
     }
@@ -190,7 +207,7 @@ mod tests {
                 origins,
                 credentials: false,
             };
-            cors.admits(&request.body(()).unwrap().into_parts().0)
+            cors.admits(Head::Parsed(&request.body(()).unwrap().into_parts().0))
         };
         let list = || Origins::List(vec!["http://b.example".to_owned()]);
         assert!(admits(Origins::Off, &[]));

@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
+
+use crate::head::Head;
 
 /// The address of the peer, put into the extensions of a request by whoever accepted it.
 #[derive(Clone, Copy, Debug)]
@@ -32,27 +33,24 @@ impl Handshake {
     /// Copies what is worth keeping of a request's head.
     #[must_use]
     pub fn new(parts: &Parts, issued: SystemTime) -> Self {
-        let lines =
-            |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 3;
-        let mut headers = String::with_capacity(parts.headers.iter().map(lines).sum());
-        for (name, value) in &parts.headers {
-            headers.push_str(name.as_str());
+        Self::of(Head::Parsed(parts), issued)
+    }
+
+    pub(crate) fn of(head: Head<'_>, issued: SystemTime) -> Self {
+        let mut len = 0;
+        head.each_header(|name, value| len += name.len() + value.len() + 3);
+        let mut headers = String::with_capacity(len);
+        head.each_header(|name, value| {
+            headers.push_str(name);
             headers.push_str(": ");
-            headers.push_str(&String::from_utf8_lossy(value.as_bytes()));
+            headers.push_str(&String::from_utf8_lossy(value));
             headers.push('\n');
-        }
+        });
         Self {
-            url: parts
-                .uri
-                .path_and_query()
-                .map_or("/", |url| url.as_str())
-                .into(),
+            url: head.url().into(),
             headers: headers.into(),
-            address: parts
-                .extensions
-                .get::<PeerAddress>()
-                .map(|address| address.0),
-            secure: parts.extensions.get::<Secure>().is_some(),
+            address: head.address(),
+            secure: head.is_secure(),
             issued,
         }
     }

@@ -9,6 +9,7 @@ mod config;
 mod cors;
 mod draining;
 mod handler;
+mod head;
 mod handshake;
 mod layer;
 mod mailbox;

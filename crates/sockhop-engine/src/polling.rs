@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use engineio_proto::{BodyKind, Detached, RequestError, payload};
-use http::Response;
-use http::header::{self, HeaderMap};
-use http::request::Parts as Head;
+use http::header;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
+use crate::head::Head;
 use crate::mailbox::{Mail, PostReply};
 use crate::registry::Entry;
-use crate::response::{self, Body};
+use crate::response::{self, Answer, Headers};
 use crate::service::Refusal;
 
 /// What is read and dropped of a body that is too large, and for how long: a sender that writes
@@ -24,78 +23,105 @@ use crate::service::Refusal;
 const LINGER_BYTES: usize = 16 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Answers a POST to a session.
-pub(crate) async fn post<B>(
-    head: &Head,
-    body: B,
-    entry: &Entry,
+/// A POST whose head was read.
+#[derive(Debug)]
+pub(crate) struct Post {
+    entry: Entry,
+    kind: BodyKind,
     max_bytes: usize,
-) -> Result<Response<Body>, Refusal>
+    /// The head says that the body is over the limit.
+    too_long: bool,
+    /// Who asks first whether to send has sent nothing yet.
+    asks_first: bool,
+    pub(crate) cors: Headers,
+}
+
+impl Post {
+    pub(crate) fn new(head: Head<'_>, entry: Entry, cors: Headers, max_bytes: usize) -> Self {
+        let declared = head.text(&header::CONTENT_LENGTH);
+        let declared = declared.and_then(|len| len.parse::<u64>().ok());
+        Self {
+            entry,
+            kind: body_kind(head),
+            max_bytes,
+            too_long: declared.is_some_and(|len| len > max_bytes as u64),
+            asks_first: head.header(&header::EXPECT).is_some(),
+            cors,
+        }
+    }
+
+    /// Hands over a POST of which all is here.
+    async fn whole(&self, body: Result<Bytes, Detached>) -> Result<Answer, Refusal> {
+        let (done, answer) = oneshot::channel();
+        let kind = self.kind;
+        let too_large = matches!(body, Err(Detached::TooLarge));
+        let body = self.unwrap_form(body);
+        self.send(Mail::Post { kind, body, done })?;
+        if too_large {
+            return Err(Refusal::TooLarge);
+        }
+        finish(answer.await)
+    }
+
+    /// Hands over the head at once, so that the session notices a second POST and can end a stalled
+    /// one, then the body.
+    async fn coming(
+        &self,
+        body: impl Future<Output = Result<Bytes, Detached>>,
+    ) -> Result<Answer, Refusal> {
+        let (done, mut answer) = oneshot::channel();
+        self.send(Mail::PostStart { done })?;
+        let body = tokio::select! {
+            body = body => body,
+            answer = &mut answer => return finish(answer),
+        };
+        let too_large = matches!(body, Err(Detached::TooLarge));
+        let (kind, body) = (self.kind, self.unwrap_form(body));
+        self.send(Mail::PostBody { kind, body })?;
+        if too_large {
+            return Err(Refusal::TooLarge);
+        }
+        finish(answer.await)
+    }
+
+    fn send(&self, mail: Mail) -> Result<(), Refusal> {
+        match self.entry.mailbox.send(mail) {
+            true => Ok(()),
+            false => Err(RequestError::SessionUnknown.into()),
+        }
+    }
+
+    fn unwrap_form(&self, body: Result<Bytes, Detached>) -> Result<Bytes, Detached> {
+        match self.entry.jsonp {
+            Some(_) => body.map(|body| form_payload(&body)),
+            None => body,
+        }
+    }
+}
+
+/// Answers a POST to a session, of which `body` was not read yet.
+pub(crate) async fn post<B>(post: &Post, body: B) -> Result<Answer, Refusal>
 where
     B: http_body::Body + Send,
     B::Data: Buf + Send,
 {
     let mut body = pin!(body);
-    let answer = hand_over(head, body.as_mut(), entry, max_bytes).await;
-    // Who asks first whether to send has sent nothing yet.
-    let asks_first = head.headers.contains_key(header::EXPECT);
-    if matches!(answer, Err(Refusal::TooLarge)) && !asks_first {
+    let answer = {
+        let mut collecting = pin!(collect(body.as_mut(), post.max_bytes));
+        let at_hand = match post.too_long {
+            true => Some(Err(Detached::TooLarge)),
+            false => at_hand(collecting.as_mut()).await,
+        };
+        match at_hand {
+            Some(body) => post.whole(body).await,
+            None => post.coming(collecting).await,
+        }
+    };
+    if matches!(answer, Err(Refusal::TooLarge)) && !post.asks_first {
         // Whether it ended in time makes no difference to the answer.
         let _ = tokio::time::timeout(LINGER, discard(body)).await;
     }
     answer
-}
-
-/// Hands a POST to its session: as a whole if all of it is here; else the head at once, so that the
-/// session notices a second POST and can end a stalled one, then the body.
-async fn hand_over<B>(
-    head: &Head,
-    body: Pin<&mut B>,
-    entry: &Entry,
-    max_bytes: usize,
-) -> Result<Response<Body>, Refusal>
-where
-    B: http_body::Body + Send,
-    B::Data: Buf + Send,
-{
-    let (done, mut answer) = oneshot::channel();
-    let kind = body_kind(&head.headers);
-    let too_long = declared_len(&head.headers).is_some_and(|len| len > max_bytes as u64);
-    let mut collecting = pin!(collect(body, max_bytes));
-    let at_hand = match too_long {
-        true => Some(Err(Detached::TooLarge)),
-        false => at_hand(collecting.as_mut()).await,
-    };
-    let unwrap_form = |body: Bytes| match entry.jsonp {
-        Some(_) => form_payload(&body),
-        None => body,
-    };
-    let (mail, too_large) = match at_hand {
-        Some(body) => {
-            let too_large = matches!(body, Err(Detached::TooLarge));
-            let body = body.map(unwrap_form);
-            (Mail::Post { kind, body, done }, too_large)
-        }
-        None => {
-            if !entry.mailbox.send(Mail::PostStart { done }) {
-                return Err(RequestError::SessionUnknown.into());
-            }
-            let body = tokio::select! {
-                body = collecting => body,
-                answer = &mut answer => return finish(answer),
-            };
-            let too_large = matches!(body, Err(Detached::TooLarge));
-            let body = body.map(unwrap_form);
-            (Mail::PostBody { kind, body }, too_large)
-        }
-    };
-    if !entry.mailbox.send(mail) {
-        return Err(RequestError::SessionUnknown.into());
-    }
-    if too_large {
-        return Err(Refusal::TooLarge);
-    }
-    finish(answer.await)
 }
 
 /// What `collecting` gives if it gives it at once: hyper hands a body out that it has read along
@@ -115,30 +141,21 @@ async fn at_hand<F: Future>(mut collecting: Pin<&mut F>) -> Option<F::Output> {
     .await
 }
 
-fn finish(answer: Result<PostReply, oneshot::error::RecvError>) -> Result<Response<Body>, Refusal> {
+fn finish(answer: Result<PostReply, oneshot::error::RecvError>) -> Result<Answer, Refusal> {
     // Without an answer the session ended meanwhile.
     answer.map_err(|_| Refusal::Empty)??;
     Ok(response::post_done())
 }
 
-fn body_kind(headers: &HeaderMap) -> BodyKind {
-    let octets = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
+fn body_kind(head: Head<'_>) -> BodyKind {
+    let octets = head
+        .header(&header::CONTENT_TYPE)
+        .is_some_and(|value| value.starts_with(b"application/octet-stream"));
     if octets {
         BodyKind::Binary
     } else {
         BodyKind::Text
     }
-}
-
-fn declared_len(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
 }
 
 /// Reads what is left of a body and keeps nothing of it.

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use engineio_proto::{PollingPeer, ProtocolVersion, RequestError, SessionId, Transport};
-use http::header::{self, HeaderMap};
-use http::request::Parts;
+use http::header;
 
 use crate::EngineConfig;
+use crate::head::{self, Head};
 
 /// The protocol's own parameters of a query string; the first of a name counts.
 #[derive(Debug)]
@@ -22,15 +22,15 @@ impl Query {
     ///
     /// # Errors
     /// What the request is to be refused with. The version is judged last, and by the caller.
-    pub(crate) fn parse(parts: &Parts, config: &EngineConfig) -> Result<Self, RequestError> {
-        let raw = RawQuery::parse(parts.uri.query().unwrap_or_default());
+    pub(crate) fn parse(head: Head<'_>, config: &EngineConfig) -> Result<Self, RequestError> {
+        let raw = RawQuery::parse(head.query());
         let transport = match raw.transport.as_deref() {
             Some("polling") if config.polling => Transport::Polling,
             Some("websocket") if config.websocket => Transport::WebSocket,
             _ => return Err(RequestError::TransportUnknown),
         };
-        let printable = |value: &header::HeaderValue| value.to_str().is_ok();
-        if !parts.headers.get(header::ORIGIN).is_none_or(printable) {
+        let printable = |value: &[u8]| head::text(value).is_some();
+        if !head.header(&header::ORIGIN).is_none_or(printable) {
             return Err(RequestError::BadRequest);
         }
         let sid = raw
@@ -44,7 +44,7 @@ impl Query {
         };
         let peer = PollingPeer {
             supports_binary: !raw.b64,
-            counts_utf16: !is_python(&parts.headers),
+            counts_utf16: !is_python(head),
             jsonp: raw.jsonp,
         };
         Ok(Self {
@@ -57,10 +57,8 @@ impl Query {
 }
 
 /// Whether the client is one of python-engineio's, by the name of the HTTP library under it.
-fn is_python(headers: &HeaderMap) -> bool {
-    let agent = headers
-        .get(header::USER_AGENT)
-        .and_then(|agent| agent.to_str().ok());
+fn is_python(head: Head<'_>) -> bool {
+    let agent = head.text(&header::USER_AGENT);
     agent.is_some_and(|agent| agent.starts_with("python-requests") || agent.contains("aiohttp"))
 }
 
@@ -121,19 +119,17 @@ fn digits(text: &str) -> u32 {
 }
 
 /// Whether the request asks to become a WebSocket, and with which key.
-pub(crate) fn websocket_key(headers: &HeaderMap) -> Option<&[u8]> {
-    let has = |name: header::HeaderName, token: &str| {
-        headers.get_all(name).iter().any(|value| {
-            let value = value.to_str().unwrap_or_default();
-            value
-                .split(',')
-                .any(|part| part.trim().eq_ignore_ascii_case(token))
+pub(crate) fn websocket_key(head: Head<'_>) -> Option<&[u8]> {
+    let has = |name: &header::HeaderName, token: &str| {
+        head.any(name, |value| {
+            let mut parts = value.split(',');
+            parts.any(|part| part.trim().eq_ignore_ascii_case(token))
         })
     };
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION)?;
-    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    let upgrades = has(header::UPGRADE, "websocket") && has(header::CONNECTION, "upgrade");
-    (upgrades && version == "13").then_some(key.as_bytes())
+    let version = head.header(&header::SEC_WEBSOCKET_VERSION)?;
+    let key = head.header(&header::SEC_WEBSOCKET_KEY)?;
+    let upgrades = has(&header::UPGRADE, "websocket") && has(&header::CONNECTION, "upgrade");
+    (upgrades && version == b"13").then_some(key)
 }
 
 /// The encodings of an answer that both ends know.
@@ -145,19 +141,15 @@ pub(crate) enum Compression {
 
 impl Compression {
     /// What the client accepts, gzip first.
-    pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn accepted(head: Head<'_>) -> Option<Self> {
         let accepts = |name: &str| {
-            headers
-                .get_all(header::ACCEPT_ENCODING)
-                .iter()
-                .any(|value| {
-                    value.to_str().unwrap_or_default().split(',').any(|part| {
-                        let (coding, quality) = part.split_once(';').unwrap_or((part, ""));
-                        let refused =
-                            matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
-                        coding.trim().eq_ignore_ascii_case(name) && !refused
-                    })
+            head.any(&header::ACCEPT_ENCODING, |value| {
+                value.split(',').any(|part| {
+                    let (coding, quality) = part.split_once(';').unwrap_or((part, ""));
+                    let refused = matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
+                    coding.trim().eq_ignore_ascii_case(name) && !refused
                 })
+            })
         };
         if accepts("gzip") {
             Some(Self::Gzip)
@@ -185,7 +177,7 @@ mod tests {
             .uri(format!("/?{query}"))
             .body(())
             .unwrap();
-        Query::parse(&request.into_parts().0, &EngineConfig::default())
+        Query::parse(Head::Parsed(&request.into_parts().0), &EngineConfig::default())
     }
 
     #[test]
@@ -244,25 +236,26 @@ mod tests {
 
     #[test]
     fn an_upgrade_needs_all_of_its_headers() {
-        let mut headers = HeaderMap::new();
+        let (mut parts, ()) = http::Request::new(()).into_parts();
         for (name, value) in [
             ("connection", "keep-alive, Upgrade"),
             ("upgrade", "WebSocket"),
             ("sec-websocket-version", "13"),
             ("sec-websocket-key", "abc"),
         ] {
-            assert_eq!(websocket_key(&headers), None);
-            headers.insert(name, value.parse().unwrap());
+            assert_eq!(websocket_key(Head::Parsed(&parts)), None);
+            parts.headers.insert(name, value.parse().unwrap());
         }
-        assert_eq!(websocket_key(&headers), Some(&b"abc"[..]));
+        assert_eq!(websocket_key(Head::Parsed(&parts)), Some(&b"abc"[..]));
     }
 
     #[test]
     fn a_refused_encoding_is_not_used() {
         let accepted = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_ENCODING, value.parse().unwrap());
-            Compression::accepted(&headers)
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            let value = value.parse().unwrap();
+            parts.headers.insert(header::ACCEPT_ENCODING, value);
+            Compression::accepted(Head::Parsed(&parts))
         };
         assert_eq!(accepted("deflate, gzip"), Some(Compression::Gzip));
         assert_eq!(accepted("gzip;q=0, deflate"), Some(Compression::Deflate));

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::task::Context as TaskContext;
 use std::time::SystemTime;
 
 use bytes::Buf;
@@ -13,25 +13,25 @@ use engineio_proto::{
     CloseReason, NodeTag, PollingPeer, ProtocolVersion, RequestError, Session, SessionConfig,
     SessionId, Transport,
 };
-use http::header::{self, HeaderMap, HeaderValue};
-use http::request::Parts as Head;
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use sockhop_outbox::Outbox;
 use tokio::sync::oneshot;
-use tungstenite::handshake::derive_accept_key;
 
 use crate::admission::{Place, Unadmitted};
+use crate::cors::Cors;
 use crate::draining::OpenSessions;
 use crate::handler::{Handler, Opened};
+use crate::head::Head;
 use crate::mailbox::{Mail, Mailbox, PollReply, Refused};
 use crate::metrics::Traffic;
-use crate::polling;
+use crate::polling::{self, Post};
 use crate::registry::{Entry, Registry};
 use crate::request::{Query, websocket_key};
-use crate::response::{self, Body};
+use crate::response::{self, Answer, Body, Headers, PollForm};
 use crate::session_task::{Parts, SessionTask};
-use crate::{EngineConfig, Handshake, Metrics, PeerAddress, Tasks};
+use crate::{EngineConfig, Handshake, Metrics, Tasks};
 
 /// What all sessions of a mount share.
 pub(crate) struct Shared<H: Handler> {
@@ -129,51 +129,83 @@ impl<H: Handler> EngineService<H> {
         B::Data: Buf + Send,
         B::Error: Send,
     {
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let mut upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let can_upgrade = upgrade.is_some();
+        let mut take_over = |_: &Answer| upgrade.take();
         let (head, body) = request.into_parts();
-        let cors = self.shared.config.cors.headers(&head);
-        let mut response = if head.method == Method::OPTIONS && self.shared.config.cors.enabled() {
-            self.preflight(&head)
-        } else {
-            let answer = match websocket_key(&head.headers) {
-                Some(key) => self.websocket(&head, key, upgrade).await,
-                None => self.http(&head, body).await,
-            };
-            answer.unwrap_or_else(|refusal| self.refuse(&head, refusal))
+        let answer = match self.begin(
+            Head::Parsed(&head),
+            can_upgrade.then_some(&mut take_over as &mut TakeOver<'_>),
+        ) {
+            Step::Answer(answer) => answer,
+            Step::Poll(mut poll) => {
+                let reply = (&mut poll.reply).await;
+                self.poll_answer(poll, reply.ok())
+            }
+            Step::Post(post) => {
+                let result = polling::post(&post, body).await;
+                self.finish(post.cors, result)
+            }
         };
-        response.headers_mut().extend(cors);
-        with_map_of(response, head.headers)
+        answer.into_response(head.headers)
     }
 
-    fn preflight(&self, head: &Head) -> Response<Body> {
-        let mut response = response::empty(StatusCode::NO_CONTENT);
-        response
-            .headers_mut()
-            .extend(self.shared.config.cors.preflight(head));
-        response
+    /// Begins to answer a request, of which this is the head. `take_over` gives the connection away
+    /// under the 101 answer in its argument; `None` where it cannot be had.
+    pub(crate) fn begin(&self, head: Head<'_>, take_over: Option<&mut TakeOver<'_>>) -> Step {
+        let config = &self.shared.config;
+        let cors = config.cors.answer(head);
+        if *head.method() == Method::OPTIONS && config.cors.enabled() {
+            let mut answer = Answer::empty(StatusCode::NO_CONTENT);
+            answer.more = Cors::preflight(head);
+            return Step::Answer(answer.and(cors));
+        }
+        let key = websocket_key(head);
+        let step = match key {
+            Some(key) => self.websocket(head, key, take_over).map(Begun::Answer),
+            None => self.http(head),
+        };
+        match step {
+            Ok(Begun::Answer(answer)) => Step::Answer(answer.and(cors)),
+            Ok(Begun::Poll(reply, form, cookie)) => Step::Poll(Poll {
+                reply,
+                form,
+                cookie,
+                cors,
+            }),
+            Ok(Begun::Post(entry)) => Step::Post(Post::new(head, entry, cors, self.max_body())),
+            Err(refusal) => Step::Answer(self.refuse(refusal, key.is_some()).and(cors)),
+        }
     }
 
-    async fn http<B>(&self, head: &Head, body: B) -> Result<Response<Body>, Refusal>
-    where
-        B: http_body::Body + Send,
-        B::Data: Buf + Send,
-    {
+    fn http(&self, head: Head<'_>) -> Result<Begun, Refusal> {
         let query = Query::parse(head, &self.shared.config)?;
         let Some(id) = query.sid else {
-            return self.polling_handshake(head, &query).await;
+            return self.polling_handshake(head, &query);
         };
         let entry = self.entry(&id, &query)?;
         if query.transport == Transport::WebSocket {
             return Err(RequestError::BadRequest.into());
         }
-        match head.method {
-            Method::GET => self.poll(head, &entry).await,
-            Method::POST => {
-                let max_bytes = self.shared.config.session.max_payload;
-                Ok(polling::post(head, body, &entry, max_bytes).await?)
+        match *head.method() {
+            Method::GET => {
+                let (reply, answer) = oneshot::channel();
+                if !entry.mailbox.send(Mail::Poll { reply }) {
+                    return Err(RequestError::SessionUnknown.into());
+                }
+                Ok(Begun::Poll(answer, self.form(head, entry.jsonp), None))
             }
+            Method::POST => Ok(Begun::Post(entry)),
             _ => Err(RequestError::BadHandshakeMethod.into()),
         }
+    }
+
+    fn form(&self, head: Head<'_>, jsonp: Option<u32>) -> PollForm {
+        PollForm::new(head, jsonp, self.shared.config.compression_threshold_bytes)
+    }
+
+    fn max_body(&self) -> usize {
+        self.shared.config.session.max_payload
     }
 
     /// The session of a request, which must speak the version that the session was opened with.
@@ -189,36 +221,30 @@ impl<H: Handler> EngineService<H> {
         Ok(entry)
     }
 
-    async fn poll(&self, head: &Head, entry: &Entry) -> Result<Response<Body>, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        if !entry.mailbox.send(Mail::Poll { reply }) {
-            return Err(RequestError::SessionUnknown.into());
-        }
-        self.poll_answer(head, entry.jsonp, answer).await
-    }
-
-    async fn poll_answer(
-        &self,
-        head: &Head,
-        jsonp: Option<u32>,
-        answer: oneshot::Receiver<PollReply>,
-    ) -> Result<Response<Body>, Refusal> {
-        let threshold_bytes = self.shared.config.compression_threshold_bytes;
-        match answer.await {
-            Ok(PollReply::Body(body)) => {
-                Ok(response::poll(body, jsonp, &head.headers, threshold_bytes))
+    /// The answer to a poll for which the session had this reply; `None` when it ended without.
+    pub(crate) fn poll_answer(&self, poll: Poll, reply: Option<PollReply>) -> Answer {
+        let result = match reply {
+            Some(PollReply::Body(body)) => {
+                let mut answer = poll.form.answer(body);
+                let cookie = poll.cookie.map(|cookie| (header::SET_COOKIE, cookie));
+                answer.more.extend(cookie);
+                Ok(answer)
             }
-            Ok(PollReply::Refused(refused)) => Err(refused.into()),
-            Err(_) => Err(RequestError::SessionUnknown.into()),
-        }
+            Some(PollReply::Refused(refused)) => Err(refused.into()),
+            None => Err(RequestError::SessionUnknown.into()),
+        };
+        self.finish(poll.cors, result)
     }
 
-    async fn polling_handshake(
-        &self,
-        head: &Head,
-        query: &Query,
-    ) -> Result<Response<Body>, Refusal> {
-        if head.method != Method::GET {
+    /// The answer to a request that is no WebSocket.
+    pub(crate) fn finish(&self, cors: Headers, result: Result<Answer, Refusal>) -> Answer {
+        result
+            .unwrap_or_else(|refusal| self.refuse(refusal, false))
+            .and(cors)
+    }
+
+    fn polling_handshake(&self, head: Head<'_>, query: &Query) -> Result<Begun, Refusal> {
+        if *head.method() != Method::GET {
             return Err(RequestError::BadHandshakeMethod.into());
         }
         if query.transport == Transport::WebSocket {
@@ -235,20 +261,17 @@ impl<H: Handler> EngineService<H> {
         let (reply, answer) = oneshot::channel();
         mailbox.send(Mail::Poll { reply });
         self.shared.tasks.spawn("session", task);
-        let mut response = self.poll_answer(head, query.peer.jsonp, answer).await?;
-        if let Some(cookie) = &self.shared.config.cookie
-            && let Ok(value) = HeaderValue::from_str(&cookie.header(&id.to_string()))
-        {
-            response.headers_mut().insert(header::SET_COOKIE, value);
-        }
-        Ok(response)
+        let cookie = self.shared.config.cookie.as_ref();
+        let cookie = cookie.map(|cookie| HeaderValue::from_str(&cookie.header(&id.to_string())));
+        let form = self.form(head, query.peer.jsonp);
+        Ok(Begun::Poll(answer, form, cookie.and_then(Result::ok)))
     }
 
     /// Whether a new session may be opened: where the page is from, the hook, then the version, as
     /// clients expect, then how many there are.
     fn admit(
         &self,
-        head: &Head,
+        head: Head<'_>,
         query: &Query,
     ) -> Result<(ProtocolVersion, Option<Place>), Refusal> {
         let config = &self.shared.config;
@@ -258,7 +281,7 @@ impl<H: Handler> EngineService<H> {
             return Err(Refusal::Origin);
         }
         if let Some(allow) = &self.shared.config.allow_request {
-            allow(head).map_err(|forbidden| Refusal::Forbidden(forbidden.0))?;
+            allow(&head.parts()).map_err(|forbidden| Refusal::Forbidden(forbidden.0))?;
         }
         let version = query.version?;
         if self.shared.closing.load(Ordering::Relaxed) {
@@ -266,29 +289,31 @@ impl<H: Handler> EngineService<H> {
         }
         let place = match &config.admission {
             Some(admission) => {
-                let address = head.extensions.get::<PeerAddress>();
+                let address = head.address().map(|address| address.ip());
                 let now = tokio::time::Instant::now().into_std();
-                Some(admission.admit(now, address.map(|address| address.0.ip()))?)
+                Some(admission.admit(now, address)?)
             }
             None => None,
         };
         Ok((version, place))
     }
 
-    async fn websocket(
+    fn websocket(
         &self,
-        head: &Head,
+        head: Head<'_>,
         key: &[u8],
-        upgrade: Option<OnUpgrade>,
-    ) -> Result<Response<Body>, Refusal> {
+        take_over: Option<&mut TakeOver<'_>>,
+    ) -> Result<Answer, Refusal> {
         let query = Query::parse(head, &self.shared.config)?;
-        let upgrade = upgrade.ok_or(RequestError::BadRequest)?;
-        if head.method != Method::GET || query.transport != Transport::WebSocket {
+        let take_over = take_over.ok_or(RequestError::BadRequest)?;
+        if *head.method() != Method::GET || query.transport != Transport::WebSocket {
             return Err(RequestError::BadRequest.into());
         }
+        let answer = response::switching_protocols(head, key);
         match query.sid {
             Some(id) => {
                 let entry = self.entry(&id, &query)?;
+                let upgrade = take_over(&answer).ok_or(RequestError::BadRequest)?;
                 if !entry.mailbox.send(Mail::WebSocket { upgrade }) {
                     return Err(RequestError::SessionUnknown.into());
                 }
@@ -301,16 +326,17 @@ impl<H: Handler> EngineService<H> {
                     peer: query.peer,
                     place,
                 };
+                let upgrade = take_over(&answer).ok_or(RequestError::BadRequest)?;
                 let (task, ..) = self.open(head, wish, Some(upgrade))?;
                 self.shared.tasks.spawn("session", task);
             }
         }
-        Ok(switching_protocols(&head.headers, key))
+        Ok(answer)
     }
 
     fn open(
         &self,
-        head: &Head,
+        head: Head<'_>,
         wish: Wish,
         upgrade: Option<OnUpgrade>,
     ) -> Result<(SessionTask<H>, SessionId, Mailbox), Refusal> {
@@ -343,7 +369,7 @@ impl<H: Handler> EngineService<H> {
         let config = Arc::clone(&shared.session_config);
         let session = Session::new(now, config, id, version, transport, peer);
         let outbox = Outbox::new(shared.config.outbox_bytes);
-        let handshake = Arc::new(Handshake::new(head, SystemTime::now()));
+        let handshake = Arc::new(Handshake::of(head, SystemTime::now()));
         let opened = Opened {
             now,
             id,
@@ -362,9 +388,8 @@ impl<H: Handler> EngineService<H> {
         Ok((SessionTask::new(parts, upgrade), id, mailbox))
     }
 
-    fn refuse(&self, head: &Head, refusal: Refusal) -> Response<Body> {
-        let websocket = websocket_key(&head.headers).is_some();
-        let (label, response) = match refusal {
+    fn refuse(&self, refusal: Refusal, websocket: bool) -> Answer {
+        let (label, answer) = match refusal {
             Refusal::Error(error) => (code_label(error), response::error(error, None, websocket)),
             Refusal::Forbidden(message) => {
                 let error = RequestError::Forbidden;
@@ -373,15 +398,46 @@ impl<H: Handler> EngineService<H> {
                     response::error(error, Some(&message), websocket),
                 )
             }
-            Refusal::Origin => ("origin", response::empty(StatusCode::FORBIDDEN)),
+            Refusal::Origin => ("origin", Answer::empty(StatusCode::FORBIDDEN)),
             Refusal::Unadmitted(why) => response::unadmitted(why),
-            Refusal::Empty => ("empty", response::empty(StatusCode::BAD_REQUEST)),
+            Refusal::Empty => ("empty", Answer::empty(StatusCode::BAD_REQUEST)),
             Refusal::TooLarge => ("too_large", response::too_large()),
             Refusal::Unavailable => ("unavailable", response::unavailable()),
         };
         self.shared.metrics.refused(label);
-        response
+        answer
     }
+}
+
+/// Gives a connection away, under the 101 answer in its argument.
+pub(crate) type TakeOver<'a> = dyn FnMut(&Answer) -> Option<OnUpgrade> + Send + 'a;
+
+/// What a request needs, once its head was read.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing more.
+    Answer(Answer),
+    /// The reply of the session.
+    Poll(Poll),
+    /// Its body, for the session.
+    Post(Post),
+}
+
+/// The same, without the headers that go with every answer.
+enum Begun {
+    Answer(Answer),
+    Poll(oneshot::Receiver<PollReply>, PollForm, Option<HeaderValue>),
+    Post(Entry),
+}
+
+/// A GET that waits for its session.
+#[derive(Debug)]
+pub(crate) struct Poll {
+    pub(crate) reply: oneshot::Receiver<PollReply>,
+    form: PollForm,
+    /// The cookie of a handshake.
+    cookie: Option<HeaderValue>,
+    cors: Headers,
 }
 
 /// Why a request is not served.
@@ -440,34 +496,6 @@ fn code_label(error: RequestError) -> &'static str {
     }
 }
 
-/// Moves the headers of an answer into the map of its request: hyper reads the next request into
-/// the map of the last answer, which then has room for it.
-fn with_map_of(mut response: Response<Body>, mut map: HeaderMap) -> Response<Body> {
-    map.clear();
-    map.extend(std::mem::take(response.headers_mut()));
-    *response.headers_mut() = map;
-    response
-}
-
-fn switching_protocols(request: &HeaderMap, key: &[u8]) -> Response<Body> {
-    let mut response = response::empty(StatusCode::SWITCHING_PROTOCOLS);
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key)) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    // A browser that asked for subprotocols fails unless it is given one of them.
-    let asked = request
-        .get(header::SEC_WEBSOCKET_PROTOCOL)
-        .and_then(|value| value.to_str().ok());
-    let first = asked.and_then(|list| list.split(',').next()).map(str::trim);
-    if let Some(Ok(protocol)) = first.map(HeaderValue::from_str) {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-    }
-    response
-}
-
 impl<H: Handler> Clone for EngineService<H> {
     fn clone(&self) -> Self {
         Self {
@@ -516,8 +544,8 @@ where
     type Error = Infallible;
     type Future = ResponseFuture;
 
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
