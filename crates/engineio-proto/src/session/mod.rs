@@ -77,6 +77,8 @@ pub struct Session {
     timers: TimerTable,
     stats: Stats,
     upgrade: Upgrade,
+    /// No poll has arrived since the candidate's first probe.
+    releases_next_poll: bool,
     poll: PollSlot,
     /// The POST whose body is on its way.
     post: Option<TransportId>,
@@ -154,6 +156,7 @@ impl Session {
                 Transport::Polling => Upgrade::None,
                 Transport::WebSocket => Upgrade::Current(first),
             },
+            releases_next_poll: false,
             poll: PollSlot::Empty,
             post: None,
             discarded: None,

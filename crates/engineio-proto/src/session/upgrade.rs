@@ -17,8 +17,12 @@ use super::{Event, Phase, Session, TransportId};
 use crate::timer::Timer;
 use crate::{IncomingPacket, Message, WsRefused};
 
-/// How long a poll may be pending that arrives when the probe was answered. A poll that was pending
-/// before is released together with the answer; a client that saw its end first polls once more.
+/// How long a poll may be pending that arrives when the probe was answered.
+///
+/// A poll that was pending before is released together with the answer, and so is the first after
+/// it: a client that saw the end of its poll before the answer has polled once more, and waits for
+/// the end of that, too. To release every poll at once would have a client poll without pause for
+/// as long as the answer is on its way.
 const NOOP_DELAY: Duration = Duration::from_millis(100);
 
 /// Which WebSocket a session has, and what for.
@@ -156,6 +160,9 @@ impl Session {
     pub(super) fn handle_candidate_message(&mut self, content: Message) {
         match IncomingPacket::decode(self.version, content) {
             Ok(IncomingPacket::Ping(data)) if data.as_str() == "probe" => {
+                if !self.upgrade.is_probed() {
+                    self.releases_next_poll = true;
+                }
                 self.upgrade.probe();
                 if self.phase == Phase::Open {
                     self.poll.release(LastWord::Noop);
@@ -181,7 +188,12 @@ impl Session {
 
     /// A poll arrived: if the client has probed, it is not to stay for long.
     pub(super) fn poll_meets_upgrade(&mut self, now: Instant) {
-        if self.phase == Phase::Open && self.upgrade.is_probed() {
+        if self.phase != Phase::Open || !self.upgrade.is_probed() {
+            return;
+        }
+        if std::mem::take(&mut self.releases_next_poll) && self.queue.is_empty() {
+            self.poll.release(LastWord::Noop);
+        } else {
             self.timers.start(Timer::Noop, now, NOOP_DELAY);
         }
     }

@@ -26,7 +26,7 @@ fn messages_keep_flowing_on_polling_until_the_switch() {
 }
 
 #[test]
-fn a_pending_poll_is_released_with_the_probes_answer_and_later_ones_after_100_ms() {
+fn a_pending_poll_and_the_next_are_released_with_the_probes_answer_and_later_ones_after_100_ms() {
     for (version, noop) in [(V4, "get 6"), (V3, "get 1:6")] {
         let config = SessionConfig {
             upgrade_timeout: Duration::from_secs(1),
@@ -39,6 +39,12 @@ fn a_pending_poll_is_released_with_the_probes_answer_and_later_ones_after_100_ms
         assert_eq!(fixture.out(), "", "only after the probe");
         fixture.ws_text(id, "2probe");
         assert_eq!(fixture.out(), format!("ws 3probe | {noop}"));
+        fixture.get();
+        assert_eq!(
+            fixture.out(),
+            noop,
+            "it was sent before the answer was seen"
+        );
         for _ in 0..3 {
             fixture.get();
             fixture.pass(99);
@@ -164,7 +170,8 @@ fn heartbeats_go_over_polling_while_a_probe_is_in_progress() {
     fixture.pass(INTERVAL_MS - 50);
     let id = fixture.candidate();
     fixture.ws_text(id, "2probe");
-    fixture.out();
+    fixture.get();
+    assert_eq!(fixture.out(), "ws 3probe | get 6");
     fixture.get();
     fixture.pass(50);
     assert_eq!(fixture.out(), "get 2");
