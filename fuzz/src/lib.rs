@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod codec;
+pub mod http;
 pub mod input;
 pub mod machines;
 #[path = "../../crates/engineio-proto/tests/common/naive.rs"]
@@ -16,7 +17,7 @@ pub mod websocket;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("engineio_packet", codec::engineio_packet),
     ("payload_v3", codec::payload_v3),
     ("payload_v4", codec::payload_v4),
@@ -24,6 +25,7 @@ pub const TARGETS: [Target; 13] = [
     ("socketio_json", codec::socketio_json),
     ("socketio_msgpack", codec::socketio_msgpack),
     ("websocket_frames", websocket::websocket_frames),
+    ("request_head", http::request_head),
     ("session", machines::session),
     ("client", machines::client),
     ("cluster_wire", cluster::cluster_wire),

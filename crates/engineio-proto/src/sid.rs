@@ -59,9 +59,17 @@ impl SessionId {
         if text.len() != SID_LEN {
             return None;
         }
+        // Every polling request carries an id, and a general decoder costs six times as much.
         let mut raw = [0; RAW_LEN];
-        let written = URL_SAFE_NO_PAD.decode_slice_unchecked(text, &mut raw);
-        (written == Ok(RAW_LEN)).then_some(Self(raw))
+        let groups = text.as_bytes().chunks_exact(4).zip(raw.chunks_exact_mut(3));
+        for (characters, bytes) in groups {
+            let mut bits = 0_u32;
+            for character in characters {
+                bits = bits << 6 | sextet(*character)?;
+            }
+            bytes.copy_from_slice(bits.to_be_bytes().get(1..)?);
+        }
+        Some(Self(raw))
     }
 
     /// The node that made this id.
@@ -109,6 +117,19 @@ impl fmt::Debug for SidText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}…", self.get(..6).unwrap_or_default())
     }
+}
+
+/// The six bits that a character of base64url stands for.
+fn sextet(character: u8) -> Option<u32> {
+    let value = match character {
+        b'A'..=b'Z' => character.wrapping_sub(b'A'),
+        b'a'..=b'z' => character.wrapping_sub(b'a').wrapping_add(26),
+        b'0'..=b'9' => character.wrapping_sub(b'0').wrapping_add(52),
+        b'-' => 62,
+        b'_' => 63,
+        _ => return None,
+    };
+    Some(value.into())
 }
 
 #[cfg(test)]

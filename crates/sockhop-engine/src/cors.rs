@@ -65,7 +65,7 @@ impl Cors {
     }
 
     pub(crate) fn answer(&self, head: Head<'_>) -> Headers {
-        let Some(origin) = head.header(&header::ORIGIN) else {
+        let Some(origin) = head.origin() else {
             return Vec::new();
         };
         let text = head::text(origin).unwrap_or_default();
@@ -79,9 +79,7 @@ impl Cors {
                 .any(|entry| entry == text)
                 .then(reflected)
                 .flatten(),
-            Origins::Predicate(allows) => {
-                allows(text, &head.parts()).then(reflected).flatten()
-            }
+            Origins::Predicate(allows) => allows(text, &head.parts()).then(reflected).flatten(),
         };
         let mut headers = Vec::new();
         if !matches!(&allowed, Some(value) if value == "*") {
@@ -101,7 +99,7 @@ impl Cors {
     /// or JSONP. Pages of the host itself may, and those of allowed origins; and what is no page.
     #[must_use]
     pub(crate) fn admits(&self, head: Head<'_>) -> bool {
-        let Some(origin) = head.text(&header::ORIGIN) else {
+        let Some(origin) = head.origin().and_then(head::text) else {
             // A script of another site has no origin, but newer browsers say where it is from.
             return matches!(self.origins, Origins::Any)
                 || head.text(&SEC_FETCH_SITE) != Some("cross-site");

@@ -4,9 +4,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use engineio_proto::{Body, BodyKind, CloseReason, Detached, Refusal, RequestError};
-use hyper::upgrade::OnUpgrade;
 use sockhop_outbox::{Outbox, Push, Taken};
 use tokio::sync::oneshot;
+
+use crate::transports::Upgrading;
 
 /// Requests that may wait for a session's task. More than that is abuse: a client has one GET,
 /// one POST and one WebSocket under way.
@@ -31,7 +32,7 @@ pub(crate) enum Mail {
         done: oneshot::Sender<PostReply>,
     },
     /// A WebSocket that wants to take over; its 101 answer is on the way.
-    WebSocket { upgrade: OnUpgrade },
+    WebSocket { upgrade: Upgrading },
     /// The server ends the session.
     Close(CloseReason),
 }

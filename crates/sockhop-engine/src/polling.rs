@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use engineio_proto::{BodyKind, Detached, RequestError, payload};
-use http::header;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
@@ -20,8 +19,8 @@ use crate::service::Refusal;
 /// What is read and dropped of a body that is too large, and for how long: a sender that writes
 /// before it reads would otherwise find its connection reset instead of the answer, and so would a
 /// balancer between the two.
-const LINGER_BYTES: usize = 16 << 20;
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_BYTES: usize = 16 << 20;
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// A POST whose head was read.
 #[derive(Debug)]
@@ -38,20 +37,22 @@ pub(crate) struct Post {
 
 impl Post {
     pub(crate) fn new(head: Head<'_>, entry: Entry, cors: Headers, max_bytes: usize) -> Self {
-        let declared = head.text(&header::CONTENT_LENGTH);
-        let declared = declared.and_then(|len| len.parse::<u64>().ok());
         Self {
             entry,
             kind: body_kind(head),
             max_bytes,
-            too_long: declared.is_some_and(|len| len > max_bytes as u64),
-            asks_first: head.header(&header::EXPECT).is_some(),
+            too_long: head.body_len().is_some_and(|len| len > max_bytes as u64),
+            asks_first: head.asks_first(),
             cors,
         }
     }
 
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.too_long
+    }
+
     /// Hands over a POST of which all is here.
-    async fn whole(&self, body: Result<Bytes, Detached>) -> Result<Answer, Refusal> {
+    pub(crate) async fn whole(&self, body: Result<Bytes, Detached>) -> Result<Answer, Refusal> {
         let (done, answer) = oneshot::channel();
         let kind = self.kind;
         let too_large = matches!(body, Err(Detached::TooLarge));
@@ -65,7 +66,7 @@ impl Post {
 
     /// Hands over the head at once, so that the session notices a second POST and can end a stalled
     /// one, then the body.
-    async fn coming(
+    pub(crate) async fn coming(
         &self,
         body: impl Future<Output = Result<Bytes, Detached>>,
     ) -> Result<Answer, Refusal> {
@@ -92,7 +93,7 @@ impl Post {
     }
 
     fn unwrap_form(&self, body: Result<Bytes, Detached>) -> Result<Bytes, Detached> {
-        match self.entry.jsonp {
+        match self.entry.look.jsonp {
             Some(_) => body.map(|body| form_payload(&body)),
             None => body,
         }
@@ -149,7 +150,7 @@ fn finish(answer: Result<PostReply, oneshot::error::RecvError>) -> Result<Answer
 
 fn body_kind(head: Head<'_>) -> BodyKind {
     let octets = head
-        .header(&header::CONTENT_TYPE)
+        .content_type()
         .is_some_and(|value| value.starts_with(b"application/octet-stream"));
     if octets {
         BodyKind::Binary

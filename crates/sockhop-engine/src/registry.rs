@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use engineio_proto::{ProtocolVersion, SessionId};
 
 use crate::mailbox::Mailbox;
+use crate::response::Look;
 
 /// Locks that the table is spread over.
 const SHARDS: usize = 16;
@@ -16,8 +17,7 @@ const SHARDS: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) version: ProtocolVersion,
-    /// The JSONP index of the handshake: the session stays JSONP, and only it is.
-    pub(crate) jsonp: Option<u32>,
+    pub(crate) look: Look,
     pub(crate) mailbox: Mailbox,
 }
 

@@ -29,8 +29,7 @@ impl Query {
             Some("websocket") if config.websocket => Transport::WebSocket,
             _ => return Err(RequestError::TransportUnknown),
         };
-        let printable = |value: &[u8]| head::text(value).is_some();
-        if !head.header(&header::ORIGIN).is_none_or(printable) {
+        if !head.origin().is_none_or(head::is_text) {
             return Err(RequestError::BadRequest);
         }
         let sid = raw
@@ -44,7 +43,8 @@ impl Query {
         };
         let peer = PollingPeer {
             supports_binary: !raw.b64,
-            counts_utf16: !is_python(head),
+            // Of interest when the session is opened, and a search through all headers.
+            counts_utf16: sid.is_some() || !is_python(head),
             jsonp: raw.jsonp,
         };
         Ok(Self {
@@ -75,15 +75,18 @@ impl<'a> RawQuery<'a> {
     fn parse(query: &'a str) -> Self {
         let mut raw = Self::default();
         // Clients rarely write anything that needs decoding.
-        if query.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        let escaped = |byte: u8| u8::from(byte == b'%' || byte == b'+');
+        if query.bytes().fold(0, |any, byte| any | escaped(byte)) != 0 {
             form_urlencoded::parse(query.as_bytes())
                 .for_each(|(name, value)| raw.take(&name, value));
-        } else {
-            let pairs = query.as_bytes().split(|byte| *byte == b'&');
-            for pair in pairs.filter_map(|pair| std::str::from_utf8(pair).ok()) {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                raw.take(name, value.into());
-            }
+            return raw;
+        }
+        let mut rest = query;
+        while !rest.is_empty() {
+            let (pair, next) = cut(rest, b'&');
+            let (name, value) = cut(pair, b'=');
+            raw.take(name, value.into());
+            rest = next;
         }
         raw
     }
@@ -107,6 +110,14 @@ impl<'a> RawQuery<'a> {
     }
 }
 
+/// What stands before and behind the first `at`; all and nothing if there is none.
+fn cut(text: &str, at: u8) -> (&str, &str) {
+    match text.bytes().position(|byte| byte == at) {
+        Some(index) => (&text[..index], &text[index + 1..]),
+        None => (text, ""),
+    }
+}
+
 /// The number that the digits of a callback index make; other characters are left out.
 fn digits(text: &str) -> u32 {
     text.bytes()
@@ -126,7 +137,7 @@ pub(crate) fn websocket_key(head: Head<'_>) -> Option<&[u8]> {
             parts.any(|part| part.trim().eq_ignore_ascii_case(token))
         })
     };
-    let version = head.header(&header::SEC_WEBSOCKET_VERSION)?;
+    let version = head.websocket_version()?;
     let key = head.header(&header::SEC_WEBSOCKET_KEY)?;
     let upgrades = has(&header::UPGRADE, "websocket") && has(&header::CONNECTION, "upgrade");
     (upgrades && version == b"13").then_some(key)
@@ -140,15 +151,14 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// What the client accepts, gzip first.
-    pub(crate) fn accepted(head: Head<'_>) -> Option<Self> {
+    /// What a client accepts that says so in this header; gzip first.
+    pub(crate) fn accepted(accept_encoding: &[u8]) -> Option<Self> {
+        let value = head::text(accept_encoding)?;
         let accepts = |name: &str| {
-            head.any(&header::ACCEPT_ENCODING, |value| {
-                value.split(',').any(|part| {
-                    let (coding, quality) = part.split_once(';').unwrap_or((part, ""));
-                    let refused = matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
-                    coding.trim().eq_ignore_ascii_case(name) && !refused
-                })
+            value.split(',').any(|part| {
+                let (coding, quality) = part.split_once(';').unwrap_or((part, ""));
+                let refused = matches!(quality.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000");
+                coding.trim().eq_ignore_ascii_case(name) && !refused
             })
         };
         if accepts("gzip") {
@@ -177,7 +187,10 @@ mod tests {
             .uri(format!("/?{query}"))
             .body(())
             .unwrap();
-        Query::parse(Head::Parsed(&request.into_parts().0), &EngineConfig::default())
+        Query::parse(
+            Head::Parsed(&request.into_parts().0),
+            &EngineConfig::default(),
+        )
     }
 
     #[test]
@@ -251,12 +264,7 @@ mod tests {
 
     #[test]
     fn a_refused_encoding_is_not_used() {
-        let accepted = |value: &str| {
-            let (mut parts, ()) = http::Request::new(()).into_parts();
-            let value = value.parse().unwrap();
-            parts.headers.insert(header::ACCEPT_ENCODING, value);
-            Compression::accepted(Head::Parsed(&parts))
-        };
+        let accepted = |value: &str| Compression::accepted(value.as_bytes());
         assert_eq!(accepted("deflate, gzip"), Some(Compression::Gzip));
         assert_eq!(accepted("gzip;q=0, deflate"), Some(Compression::Deflate));
         assert_eq!(accepted("br"), None);

@@ -1,5 +1,6 @@
 //! Answers: bodies of polls, errors in the form that clients expect, compression.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use smallvec::SmallVec;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::admission::Unadmitted;
+use crate::date::write_date;
 use crate::head::Head;
 use crate::request::Compression;
 
@@ -42,7 +45,7 @@ pub(crate) struct Answer {
     closes: bool,
     /// What only some answers have.
     pub(crate) more: Headers,
-    body: Bytes,
+    body: Cow<'static, [u8]>,
 }
 
 impl Answer {
@@ -54,14 +57,14 @@ impl Answer {
             no_store: false,
             closes: false,
             more: Vec::new(),
-            body: Bytes::new(),
+            body: Cow::Borrowed(&[]),
         }
     }
 
-    fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    fn new(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Self {
         Self {
             content_type,
-            body: body.into(),
+            body: Cow::Owned(body),
             ..Self::empty(status)
         }
     }
@@ -81,9 +84,68 @@ impl Answer {
         self
     }
 
+    /// Appends what is on the wire before the body.
+    pub(crate) fn write_head(&self, closes: bool, out: &mut Vec<u8>) {
+        let line = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        };
+        if self.status == StatusCode::OK {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        } else {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            out.extend_from_slice(self.status.as_str().as_bytes());
+            out.push(b' ');
+            let reason = self.status.canonical_reason().unwrap_or_default();
+            out.extend_from_slice(reason.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        if !self.content_type.is_empty() {
+            line(out, "content-type", self.content_type.as_bytes());
+        }
+        if self.no_store {
+            line(out, "cache-control", NO_STORE.as_bytes());
+        }
+        for (name, value) in &self.more {
+            line(out, name.as_str(), value.as_bytes());
+        }
+        if closes || self.closes {
+            out.extend_from_slice(b"connection: close\r\n");
+        }
+        if !matches!(
+            self.status,
+            StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS
+        ) {
+            out.extend_from_slice(b"content-length: ");
+            write_decimal(self.body.len(), out);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"date: ");
+        write_date(out);
+        out.extend_from_slice(b"\r\n\r\n");
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(crate) fn into_body(self) -> Bytes {
+        match self.body {
+            Cow::Borrowed(body) => Bytes::from_static(body),
+            Cow::Owned(body) => body.into(),
+        }
+    }
+
+    /// Whether the connection ends with this answer.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
+    }
+
     /// The answer for an HTTP library. `map` is where its headers go: hyper reads the next request
     /// into the map of the last answer, so the map of the request is best, which has room for it.
-    pub(crate) fn into_response(self, mut map: HeaderMap) -> Response<Body> {
+    pub(crate) fn into_response(mut self, mut map: HeaderMap) -> Response<Body> {
         map.clear();
         if !self.content_type.is_empty() {
             let content_type = HeaderValue::from_static(self.content_type);
@@ -95,19 +157,34 @@ impl Answer {
         if self.closes {
             map.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        map.extend(self.more);
-        let mut response = Response::new(Full::new(self.body));
-        *response.status_mut() = self.status;
+        map.extend(std::mem::take(&mut self.more));
+        let status = self.status;
+        let mut response = Response::new(Full::new(self.into_body()));
+        *response.status_mut() = status;
         *response.headers_mut() = map;
         response
     }
+}
+
+fn write_decimal(mut number: usize, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] += (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 /// The refusal of a request: JSON with the numeric code, or text to a WebSocket client.
 pub(crate) fn error(error: RequestError, message: Option<&str>, websocket: bool) -> Answer {
     let message = message.unwrap_or_else(|| error.message());
     if websocket {
-        return Answer::new(StatusCode::BAD_REQUEST, HTML, message.to_owned());
+        return Answer::new(StatusCode::BAD_REQUEST, HTML, message.into());
     }
     let status = match error {
         RequestError::Forbidden => StatusCode::FORBIDDEN,
@@ -122,7 +199,7 @@ pub(crate) fn error(error: RequestError, message: Option<&str>, websocket: bool)
         error.code(),
         json_string(message)
     );
-    Answer::new(status, JSON, body)
+    Answer::new(status, JSON, body.into())
 }
 
 fn json_string(text: &str) -> String {
@@ -175,8 +252,10 @@ pub(crate) fn too_large() -> Answer {
 /// A POST that was taken.
 pub(crate) fn post_done() -> Answer {
     Answer {
+        content_type: HTML,
         no_store: true,
-        ..Answer::new(StatusCode::OK, HTML, Bytes::from_static(b"ok"))
+        body: Cow::Borrowed(b"ok"),
+        ..Answer::empty(StatusCode::OK)
     }
 }
 
@@ -201,38 +280,56 @@ pub(crate) fn switching_protocols(head: Head<'_>, key: &[u8]) -> Answer {
 /// What the answer to a poll takes to know of its request.
 #[derive(Debug)]
 pub(crate) struct PollForm {
-    /// The index of a JSONP callback.
+    look: Look,
+    /// Looked into when there is something to compress.
+    accept_encoding: SmallVec<[u8; 32]>,
+    /// Bodies from so many bytes on are compressed.
+    threshold_bytes: Option<usize>,
+}
+
+/// How the answers to the polls of one session look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// The index of a JSONP callback: the session stays JSONP, and only it is.
     pub(crate) jsonp: Option<u32>,
-    /// How bodies from so many bytes on are compressed.
-    compression: Option<(usize, Compression)>,
-    /// The client is a browser that would take a page of another site for an attack on itself.
+    /// The client is a browser that takes the answer for an attack on the page.
     is_internet_explorer: bool,
 }
 
-impl PollForm {
-    pub(crate) fn new(head: Head<'_>, jsonp: Option<u32>, threshold_bytes: Option<usize>) -> Self {
+impl Look {
+    /// What the head of the handshake says.
+    pub(crate) fn new(head: Head<'_>, jsonp: Option<u32>) -> Self {
         let agent = head.text(&header::USER_AGENT);
         Self {
             jsonp,
-            compression: threshold_bytes
-                .and_then(|threshold| Some((threshold, Compression::accepted(head)?))),
             is_internet_explorer: agent
                 .is_some_and(|agent| agent.contains(";MSIE") || agent.contains("Trident/")),
+        }
+    }
+}
+
+impl PollForm {
+    pub(crate) fn new(head: Head<'_>, look: Look, threshold_bytes: Option<usize>) -> Self {
+        Self {
+            look,
+            accept_encoding: SmallVec::from_slice(head.accept_encoding().unwrap_or_default()),
+            threshold_bytes,
         }
     }
 
     /// The answer to a poll: JSONP wrapping, compression and headers around a body.
     pub(crate) fn answer(&self, body: engineio_proto::Body) -> Answer {
         let may_compress = body.compress;
-        let (content_type, bytes) = match self.jsonp {
-            Some(index) => (TEXT, payload::wrap_jsonp(index, &body).into()),
+        let (content_type, bytes) = match self.look.jsonp {
+            Some(index) => (TEXT, payload::wrap_jsonp(index, &body)),
             None if body.kind == BodyKind::Binary => (OCTETS, body.bytes),
             None => (TEXT, body.bytes),
         };
         let compressed = self
-            .compression
-            .filter(|(threshold, _)| may_compress && bytes.len() >= *threshold)
-            .and_then(|(_, coding)| Some((coding, compress(coding, &bytes)?)));
+            .threshold_bytes
+            .filter(|threshold| may_compress && bytes.len() >= *threshold)
+            .and_then(|_| Compression::accepted(&self.accept_encoding))
+            .and_then(|coding| Some((coding, compress(coding, &bytes)?)));
         let mut answer = match compressed {
             Some((coding, bytes)) => {
                 let coding = HeaderValue::from_static(coding.name());
@@ -242,7 +339,7 @@ impl PollForm {
             None => Answer::new(StatusCode::OK, content_type, bytes),
         };
         answer.no_store = true;
-        if self.is_internet_explorer {
+        if self.look.is_internet_explorer {
             return answer.with(header::X_XSS_PROTECTION, HeaderValue::from_static("0"));
         }
         answer

@@ -14,7 +14,7 @@ use engineio_proto::{
     SessionId, Transport,
 };
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use sockhop_outbox::Outbox;
 use tokio::sync::oneshot;
@@ -24,13 +24,15 @@ use crate::cors::Cors;
 use crate::draining::OpenSessions;
 use crate::handler::{Handler, Opened};
 use crate::head::Head;
+use crate::lane::{Lane, Verb};
 use crate::mailbox::{Mail, Mailbox, PollReply, Refused};
 use crate::metrics::Traffic;
 use crate::polling::{self, Post};
 use crate::registry::{Entry, Registry};
 use crate::request::{Query, websocket_key};
-use crate::response::{self, Answer, Body, Headers, PollForm};
+use crate::response::{self, Answer, Body, Headers, Look, PollForm};
 use crate::session_task::{Parts, SessionTask};
+use crate::transports::Upgrading;
 use crate::{EngineConfig, Handshake, Metrics, Tasks};
 
 /// What all sessions of a mount share.
@@ -131,7 +133,7 @@ impl<H: Handler> EngineService<H> {
     {
         let mut upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let can_upgrade = upgrade.is_some();
-        let mut take_over = |_: &Answer| upgrade.take();
+        let mut take_over = |_: &Answer| upgrade.take().map(Upgrading::Hyper);
         let (head, body) = request.into_parts();
         let answer = match self.begin(
             Head::Parsed(&head),
@@ -150,12 +152,18 @@ impl<H: Handler> EngineService<H> {
         answer.into_response(head.headers)
     }
 
+    /// The same for connections that are [served](crate::lane::serve) without an HTTP library.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        Lane::new(self.clone())
+    }
+
     /// Begins to answer a request, of which this is the head. `take_over` gives the connection away
     /// under the 101 answer in its argument; `None` where it cannot be had.
     pub(crate) fn begin(&self, head: Head<'_>, take_over: Option<&mut TakeOver<'_>>) -> Step {
         let config = &self.shared.config;
         let cors = config.cors.answer(head);
-        if *head.method() == Method::OPTIONS && config.cors.enabled() {
+        if head.verb() == Verb::Options && config.cors.enabled() {
             let mut answer = Answer::empty(StatusCode::NO_CONTENT);
             answer.more = Cors::preflight(head);
             return Step::Answer(answer.and(cors));
@@ -187,21 +195,21 @@ impl<H: Handler> EngineService<H> {
         if query.transport == Transport::WebSocket {
             return Err(RequestError::BadRequest.into());
         }
-        match *head.method() {
-            Method::GET => {
+        match head.verb() {
+            Verb::Get => {
                 let (reply, answer) = oneshot::channel();
                 if !entry.mailbox.send(Mail::Poll { reply }) {
                     return Err(RequestError::SessionUnknown.into());
                 }
-                Ok(Begun::Poll(answer, self.form(head, entry.jsonp), None))
+                Ok(Begun::Poll(answer, self.form(head, entry.look), None))
             }
-            Method::POST => Ok(Begun::Post(entry)),
-            _ => Err(RequestError::BadHandshakeMethod.into()),
+            Verb::Post => Ok(Begun::Post(entry)),
+            Verb::Options | Verb::Other => Err(RequestError::BadHandshakeMethod.into()),
         }
     }
 
-    fn form(&self, head: Head<'_>, jsonp: Option<u32>) -> PollForm {
-        PollForm::new(head, jsonp, self.shared.config.compression_threshold_bytes)
+    fn form(&self, head: Head<'_>, look: Look) -> PollForm {
+        PollForm::new(head, look, self.shared.config.compression_threshold_bytes)
     }
 
     fn max_body(&self) -> usize {
@@ -244,7 +252,7 @@ impl<H: Handler> EngineService<H> {
     }
 
     fn polling_handshake(&self, head: Head<'_>, query: &Query) -> Result<Begun, Refusal> {
-        if *head.method() != Method::GET {
+        if head.verb() != Verb::Get {
             return Err(RequestError::BadHandshakeMethod.into());
         }
         if query.transport == Transport::WebSocket {
@@ -263,7 +271,7 @@ impl<H: Handler> EngineService<H> {
         self.shared.tasks.spawn("session", task);
         let cookie = self.shared.config.cookie.as_ref();
         let cookie = cookie.map(|cookie| HeaderValue::from_str(&cookie.header(&id.to_string())));
-        let form = self.form(head, query.peer.jsonp);
+        let form = self.form(head, Look::new(head, query.peer.jsonp));
         Ok(Begun::Poll(answer, form, cookie.and_then(Result::ok)))
     }
 
@@ -306,7 +314,7 @@ impl<H: Handler> EngineService<H> {
     ) -> Result<Answer, Refusal> {
         let query = Query::parse(head, &self.shared.config)?;
         let take_over = take_over.ok_or(RequestError::BadRequest)?;
-        if *head.method() != Method::GET || query.transport != Transport::WebSocket {
+        if head.verb() != Verb::Get || query.transport != Transport::WebSocket {
             return Err(RequestError::BadRequest.into());
         }
         let answer = response::switching_protocols(head, key);
@@ -338,7 +346,7 @@ impl<H: Handler> EngineService<H> {
         &self,
         head: Head<'_>,
         wish: Wish,
-        upgrade: Option<OnUpgrade>,
+        upgrade: Option<Upgrading>,
     ) -> Result<(SessionTask<H>, SessionId, Mailbox), Refusal> {
         let Wish {
             version,
@@ -354,7 +362,7 @@ impl<H: Handler> EngineService<H> {
         let mailbox = Mailbox::new();
         let entry = Entry {
             version,
-            jsonp: peer.jsonp,
+            look: Look::new(head, peer.jsonp),
             mailbox: mailbox.clone(),
         };
         if !shared.registry.insert(id, entry) {
@@ -410,7 +418,7 @@ impl<H: Handler> EngineService<H> {
 }
 
 /// Gives a connection away, under the 101 answer in its argument.
-pub(crate) type TakeOver<'a> = dyn FnMut(&Answer) -> Option<OnUpgrade> + Send + 'a;
+pub(crate) type TakeOver<'a> = dyn FnMut(&Answer) -> Option<Upgrading> + Send + 'a;
 
 /// What a request needs, once its head was read.
 #[derive(Debug)]

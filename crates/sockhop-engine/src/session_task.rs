@@ -13,7 +13,6 @@ use bytes::Bytes;
 use engineio_proto::{
     BodyKind, CloseReason, Detached, Event, Outgoing, Session, Transmit, Transport, TransportId,
 };
-use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use sockhop_outbox::{Demand, Outbox, Taken};
 use tokio::sync::oneshot;
@@ -26,7 +25,7 @@ use crate::memory::{MemoryBudget, Share};
 use crate::metrics::TrafficDelta;
 use crate::rate::{Meter, OverRate};
 use crate::service::Shared;
-use crate::transports::{News, Transports};
+use crate::transports::{News, Transports, Upgrading};
 use crate::websocket::ReadLimits;
 
 /// Rounds of one turn; then other tasks get theirs.
@@ -84,7 +83,7 @@ struct Driver<H: Handler> {
 }
 
 impl<H: Handler> SessionTask<H> {
-    pub(crate) fn new(parts: Parts<H>, websocket: Option<OnUpgrade>) -> Self {
+    pub(crate) fn new(parts: Parts<H>, websocket: Option<Upgrading>) -> Self {
         let session = &parts.session;
         let mut transports = Transports::new(session.version(), !session.peer().supports_binary);
         if let Some(upgrade) = websocket {
@@ -261,7 +260,7 @@ impl<H: Handler> Driver<H> {
                 }
                 // Nobody has asked a WebSocket yet that came in the mail.
                 Poll::Ready(Taken::Closed) | Poll::Pending => {
-                    return taken && self.transports.is_upgrading();
+                    return taken && self.transports.has_new();
                 }
             }
         }

@@ -8,6 +8,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::websocket::Switched;
+
 /// How the answer begins that is kept back.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
 
@@ -20,21 +22,29 @@ const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
 pub struct ServerStream {
     tcp: TcpStream,
     held: Bytes,
+    /// What was read before hyper was asked.
+    unread: Bytes,
 }
 
 impl ServerStream {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(tcp: TcpStream) -> Self {
+        Self::with_unread(tcp, Bytes::new())
+    }
+
+    /// A connection from which `unread` was read already.
+    pub(crate) fn with_unread(tcp: TcpStream, unread: Bytes) -> Self {
         Self {
             tcp,
             held: Bytes::new(),
+            unread,
         }
     }
 
-    /// The connection, and what is to be written to it before anything else.
-    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
-        (self.tcp, self.held)
+    pub(crate) fn into_switched(self) -> Switched {
+        let Self { tcp, held, unread } = self;
+        Switched { tcp, held, unread }
     }
 
     /// `Ready` when nothing is kept back any more.
@@ -60,6 +70,11 @@ impl AsyncRead for ServerStream {
         // may still have some to read.
         if let Poll::Ready(Err(error)) = self.poll_release(cx) {
             return Poll::Ready(Err(error));
+        }
+        if !self.unread.is_empty() {
+            let len = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(len));
+            return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
@@ -133,7 +148,7 @@ mod tests {
         assert_eq!(next(&mut client).await, "HTTP/1.1 200 OK\r\n\r\n");
         server.write_all(b"HTTP/1.1 101 X\r\n\r\n").await.unwrap();
         server.flush().await.unwrap();
-        let (mut tcp, held) = server.into_parts();
+        let Switched { mut tcp, held, .. } = server.into_switched();
         assert_eq!(&held[..], b"HTTP/1.1 101 X\r\n\r\n");
         tcp.write_all(b"more").await.unwrap();
         assert_eq!(
@@ -141,6 +156,16 @@ mod tests {
             "more",
             "nothing was written before"
         );
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first() {
+        let (server, mut client) = connection().await;
+        let mut server = ServerStream::with_unread(server.tcp, Bytes::from_static(b"first "));
+        client.write_all(b"then").await.unwrap();
+        let mut all = [0; 10];
+        server.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"first then");
     }
 
     #[tokio::test]

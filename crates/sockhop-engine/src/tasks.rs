@@ -36,6 +36,12 @@ impl Tasks {
         self.stop.cancel();
     }
 
+    /// Whether [`Self::stop`] was called.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Waits for [`Self::stop`].
     pub async fn stopped(&self) {
         self.stop.cancelled().await;

@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 
 use crate::Tasks;
-use crate::websocket::{self, ReadLimits, Received, WebSocket, Written};
+use crate::websocket::{self, ReadLimits, Received, Switched, WebSocket, Written};
 
 /// Messages read from a WebSocket in one round.
 const MAX_MESSAGES_PER_ROUND: usize = 32;
@@ -22,6 +22,17 @@ pub(crate) struct Transports {
     version: ProtocolVersion,
     /// The peer cannot take binary frames (`b64=1`).
     base64: bool,
+    /// One was taken in and not read from yet.
+    has_new: bool,
+}
+
+/// A connection on its way to become a WebSocket.
+#[derive(Debug)]
+pub(crate) enum Upgrading {
+    /// hyper lets it go when its 101 answer is out.
+    Hyper(OnUpgrade),
+    /// It is here, its 101 answer is still to be written.
+    Here(Box<Switched>),
 }
 
 #[derive(Debug)]
@@ -55,15 +66,25 @@ impl Transports {
             attached: SmallVec::new(),
             version,
             base64,
+            has_new: false,
         }
     }
 
     /// Takes a WebSocket in whose 101 answer is on its way.
-    pub(crate) fn attach(&mut self, id: TransportId, upgrade: OnUpgrade) {
-        self.attached.push(Attached {
-            id,
-            state: State::Upgrading(upgrade),
-        });
+    pub(crate) fn attach(&mut self, id: TransportId, upgrade: Upgrading) {
+        let state = match upgrade {
+            Upgrading::Hyper(upgrade) => State::Upgrading(upgrade),
+            Upgrading::Here(connection) => {
+                State::Open(WebSocket::over(*connection, self.version, self.base64))
+            }
+        };
+        self.attached.push(Attached { id, state });
+        self.has_new = true;
+    }
+
+    /// Whether a WebSocket was taken in that nobody has asked yet for what it has.
+    pub(crate) fn has_new(&self) -> bool {
+        self.has_new
     }
 
     /// Whether a WebSocket cannot be written to yet.
@@ -91,6 +112,7 @@ impl Transports {
     ) -> bool {
         let (version, base64) = (self.version, self.base64);
         let mut progress = false;
+        self.has_new = false;
         self.attached.retain(|Attached { id, state }| {
             if let State::Upgrading(upgrade) = state {
                 match Pin::new(upgrade).poll(cx) {
@@ -179,16 +201,27 @@ impl Transports {
         };
         match self.attached.remove(index).state {
             State::Open(websocket) => tasks.spawn("websocket-linger", websocket.linger()),
-            State::Upgrading(upgrade) => self.refuse(upgrade, tasks),
+            State::Upgrading(upgrade) => self.refuse(Upgrading::Hyper(upgrade), tasks),
             State::Gone => {}
         }
     }
 
     /// Lets a WebSocket go that the session did not want.
-    pub(crate) fn refuse(&self, upgrade: OnUpgrade, tasks: &Tasks) {
-        tasks.spawn(
-            "websocket-refuse",
-            websocket::accept_and_close(upgrade, self.version),
-        );
+    pub(crate) fn refuse(&self, upgrade: Upgrading, tasks: &Tasks) {
+        tasks.spawn("websocket-refuse", accept_and_close(upgrade, self.version));
+    }
+}
+
+/// Accepts a WebSocket that the session does not want and closes it without a status.
+async fn accept_and_close(upgrade: Upgrading, version: ProtocolVersion) {
+    match upgrade {
+        Upgrading::Hyper(upgrade) => {
+            if let Ok(Ok(upgraded)) = tokio::time::timeout(websocket::LINGER, upgrade).await {
+                WebSocket::new(upgraded, version, false).linger().await;
+            }
+        }
+        Upgrading::Here(connection) => {
+            WebSocket::over(*connection, version, false).linger().await;
+        }
     }
 }

@@ -6,7 +6,6 @@
 mod reader;
 mod writer;
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engineio_proto::{GaveWay, Message, Packet, ProtocolVersion};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,21 +23,14 @@ use reader::{FrameReader, Incoming, ReadError};
 use writer::FrameWriter;
 pub(crate) use writer::Written;
 
+use crate::read_buffer::READ_BUFFER;
 use crate::stream::ServerStream;
 
-/// Bytes read from a connection at once, into a buffer that all connections of a thread share.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
-
 /// How long a closed connection may take to say goodbye.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// A close frame without a status, which clients see as 1005.
 const CLOSE_FRAME: Bytes = Bytes::from_static(&[0x88, 0]);
-
-thread_local! {
-    static READ_BUFFER: RefCell<Box<[u8]>> =
-        RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice());
-}
 
 /// A connection under a WebSocket.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -51,17 +43,22 @@ enum Io {
     Other(Box<dyn Duplex>),
 }
 
-/// The TCP connection under an upgraded one, what is to be written to it first, and what was read
-/// from it too early.
-fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes, Bytes), Upgraded> {
+/// The TCP connection under an upgraded one.
+fn downcast(upgraded: Upgraded) -> Result<Switched, Upgraded> {
+    // The read buffer of the HTTP library is larger than what is left in it.
     match upgraded.downcast::<TokioIo<ServerStream>>() {
         Ok(parts) => {
-            let (tcp, held) = parts.io.into_inner().into_parts();
-            Ok((tcp, held, parts.read_buf))
+            let mut connection = parts.io.into_inner().into_switched();
+            connection.unread = [&parts.read_buf[..], &connection.unread].concat().into();
+            Ok(connection)
         }
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
-            Ok((parts.io.into_inner(), Bytes::new(), parts.read_buf))
+            Ok(Switched {
+                tcp: parts.io.into_inner(),
+                held: Bytes::new(),
+                unread: Bytes::copy_from_slice(&parts.read_buf),
+            })
         }
     }
 }
@@ -93,20 +90,38 @@ pub(crate) struct WebSocket {
     unflushed: bool,
 }
 
+/// A TCP connection that speaks the WebSocket protocol from here on.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    pub(crate) tcp: TcpStream,
+    /// What is to be written to it first: the 101 answer.
+    pub(crate) held: Bytes,
+    /// What was read from it too early.
+    pub(crate) unread: Bytes,
+}
+
 impl WebSocket {
     pub(crate) fn new(upgraded: Upgraded, version: ProtocolVersion, base64: bool) -> Self {
-        let mut writer = FrameWriter::new(version);
-        let (io, unread) = match downcast(upgraded) {
-            Ok((tcp, held, unread)) => {
-                if !held.is_empty() {
-                    writer.push_own(held);
-                }
-                (Io::Tcp(tcp), unread)
+        match downcast(upgraded) {
+            Ok(connection) => Self::over(connection, version, base64),
+            Err(upgraded) => {
+                let io = Io::Other(Box::new(TokioIo::new(upgraded)));
+                Self::with(io, FrameWriter::new(version), Bytes::new(), base64)
             }
-            Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
-        };
-        // The connection's own read buffer is larger than what is left in it.
-        let unread = Bytes::copy_from_slice(&unread);
+        }
+    }
+
+    /// A WebSocket over a connection that needs nobody else any more.
+    pub(crate) fn over(connection: Switched, version: ProtocolVersion, base64: bool) -> Self {
+        let Switched { tcp, held, unread } = connection;
+        let mut writer = FrameWriter::new(version);
+        if !held.is_empty() {
+            writer.push_own(held);
+        }
+        Self::with(Io::Tcp(tcp), writer, unread, base64)
+    }
+
+    fn with(io: Io, writer: FrameWriter, unread: Bytes, base64: bool) -> Self {
         Self {
             io,
             reader: FrameReader::default(),
@@ -294,12 +309,5 @@ impl std::fmt::Debug for WebSocket {
         f.debug_struct("WebSocket")
             .field("writer", &self.writer)
             .finish_non_exhaustive()
-    }
-}
-
-/// Accepts a WebSocket that the session does not want and closes it without a status.
-pub(crate) async fn accept_and_close(upgrade: OnUpgrade, version: ProtocolVersion) {
-    if let Ok(Ok(upgraded)) = tokio::time::timeout(LINGER, upgrade).await {
-        WebSocket::new(upgraded, version, false).linger().await;
     }
 }

@@ -6,15 +6,17 @@
 )]
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engineio_proto::{CloseReason, Encoded, Message, NodeTag};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::Registry;
+use sockhop_engine::lane::{self, Found, Lane, LaneConfig, RequestHead};
 use sockhop_engine::{
-    Context, EngineConfig, EngineParts, EngineService, Handler, Metrics, Opened, SessionHandler,
-    Tasks,
+    Context, EngineConfig, EngineParts, EngineService, Handler, Metrics, Opened, ServerStream,
+    SessionHandler, Tasks,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,10 +75,39 @@ pub(crate) struct Server {
     pub(crate) service: EngineService<EchoServer>,
     pub(crate) closed: mpsc::Receiver<CloseReason>,
     pub(crate) registry: Registry,
+    pub(crate) tasks: Tasks,
 }
 
+/// The echo server as the only one on its connections.
+struct Alone {
+    service: EngineService<EchoServer>,
+    lane: Lane,
+}
+
+impl lane::Site for Alone {
+    fn find(&self, client: SocketAddr, head: &RequestHead<'_>) -> Option<Found<'_>> {
+        let lane = &self.lane;
+        self.service
+            .matches(head.path())
+            .then_some(Found { lane, client })
+    }
+}
+
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
 impl Server {
+    /// A server on hyper.
     pub(crate) async fn start(config: EngineConfig) -> Self {
+        Self::start_with(config, false).await
+    }
+
+    /// A server that has a lane before hyper.
+    pub(crate) async fn start_with_lane(config: EngineConfig) -> Self {
+        Self::start_with(config, true).await
+    }
+
+    async fn start_with(config: EngineConfig, has_lane: bool) -> Self {
         let registry = Registry::new();
         let parts = EngineParts {
             metrics: Metrics::register(&registry).unwrap(),
@@ -88,15 +119,35 @@ impl Server {
         let service = EngineService::new(config, EchoServer { closed: reporter }, parts);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let accepted = service.clone();
+        let site = Arc::new(Alone {
+            lane: service.lane(),
+            service: service.clone(),
+        });
+        let all_tasks = tasks.clone();
         tasks.clone().spawn("accept", async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, peer)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), accepted.clone())
-                    .with_upgrades();
-                tasks.spawn("connection", async move { drop(connection.await) });
+                let (site, tasks) = (Arc::clone(&site), tasks.clone());
+                tasks.clone().spawn("connection", async move {
+                    let stream = match has_lane {
+                        true => {
+                            let config = LaneConfig {
+                                head_timeout: HEAD_TIMEOUT,
+                                idle_timeout: Duration::from_secs(60),
+                                max_head_bytes: MAX_HEAD_BYTES,
+                            };
+                            lane::serve(stream, peer, &*site, config, &tasks).await
+                        }
+                        false => Some(ServerStream::new(stream)),
+                    };
+                    let Some(stream) = stream else { return };
+                    let connection = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .max_buf_size(MAX_HEAD_BYTES)
+                        .serve_connection(TokioIo::new(stream), site.service.clone())
+                        .with_upgrades();
+                    drop(connection.await);
+                });
             }
         });
         Self {
@@ -104,6 +155,7 @@ impl Server {
             service,
             closed,
             registry,
+            tasks: all_tasks,
         }
     }
 

@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
+use sockhop::engine::lane::{self, Found, LaneConfig, RequestHead};
 use sockhop::engine::{PeerAddress, ServerStream, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -83,17 +84,12 @@ pub(crate) async fn serve<S: Site>(listener: Listener, site: Arc<S>, serving: Se
 }
 
 async fn accept<S: Site>(listener: Listener, site: Arc<S>, serving: Serving) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(serving.header_timeout)
-        // Without `pipeline_flush`: with it, an answer to a request whose body nobody reads is lost.
-        .max_buf_size(MAX_HEAD_BYTES);
     let mut rest = FIRST_REST;
     loop {
         match listener.0.accept().await {
             Ok((stream, peer)) => {
                 rest = FIRST_REST;
-                serve_connection(stream, peer, &http, &site, &serving);
+                serve_connection(stream, peer, &site, &serving);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -119,7 +115,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 fn serve_connection<S: Site>(
     mut stream: TcpStream,
     peer: SocketAddr,
-    http: &http1::Builder,
     site: &Arc<S>,
     serving: &Serving,
 ) {
@@ -131,7 +126,7 @@ fn serve_connection<S: Site>(
     let clients = Arc::clone(&serving.clients);
     if !clients.config.proxy_protocol {
         if let Some(counted) = clients.count(peer.ip()) {
-            serve_client(stream, peer, counted, http, site, serving);
+            serve_client(stream, peer, counted, site, serving);
         }
         return;
     }
@@ -139,7 +134,7 @@ fn serve_connection<S: Site>(
         clients.refused("untrusted_proxy");
         return;
     }
-    let (http, site) = (http.clone(), Arc::clone(site));
+    let site = Arc::clone(site);
     let later = serving.clone();
     serving.tasks.spawn("proxy-header", async move {
         let header = proxy_protocol::read(&mut stream);
@@ -147,7 +142,7 @@ fn serve_connection<S: Site>(
             Ok(Ok(client)) => {
                 let peer = client.unwrap_or(peer);
                 if let Some(counted) = clients.count(peer.ip()) {
-                    serve_client(stream, peer, counted, &http, &site, &later);
+                    serve_client(stream, peer, counted, &site, &later);
                 }
             }
             Ok(Err(_)) | Err(_) => clients.refused("proxy_header"),
@@ -155,40 +150,92 @@ fn serve_connection<S: Site>(
     });
 }
 
-/// Serves a connection of a client that is known.
+/// Serves a connection of a client that is known: in the lane for as long as its requests are for
+/// the engine and ordinary, and then by hyper.
 fn serve_client<S: Site>(
     stream: TcpStream,
     peer: SocketAddr,
     counted: Counted,
-    http: &http1::Builder,
     site: &Arc<S>,
     serving: &Serving,
 ) {
-    let (site, clients) = (Arc::clone(site), Arc::clone(&serving.clients));
+    let (site, serving) = (Arc::clone(site), serving.clone());
+    let tasks = serving.tasks.clone();
+    tasks.spawn("connection", async move {
+        let _counted = counted;
+        let stream = match S::HAS_LANE {
+            true => {
+                let config = LaneConfig {
+                    head_timeout: serving.header_timeout,
+                    // As hyper has it, which has one clock for both.
+                    idle_timeout: serving.header_timeout,
+                    max_head_bytes: MAX_HEAD_BYTES,
+                };
+                let lane = InLane {
+                    site: &*site,
+                    clients: &serving.clients,
+                };
+                lane::serve(stream, peer, &lane, config, &serving.tasks).await
+            }
+            false => Some(ServerStream::new(stream)),
+        };
+        if let Some(stream) = stream {
+            // Connections in the lane should not carry the size of this future.
+            Box::pin(serve_by_hyper(stream, peer, site, serving)).await;
+        }
+    });
+}
+
+/// A site as its connections in the lane see it.
+struct InLane<'s, S> {
+    site: &'s S,
+    clients: &'s Clients,
+}
+
+impl<S: Site> lane::Site for InLane<'_, S> {
+    fn find(&self, peer: SocketAddr, head: &RequestHead<'_>) -> Option<Found<'_>> {
+        let lane = self.site.find_lane(head)?;
+        let client = self.clients.client(peer, || head.values("x-forwarded-for"));
+        Some(Found { lane, client })
+    }
+}
+
+async fn serve_by_hyper<S: Site>(
+    stream: ServerStream,
+    peer: SocketAddr,
+    site: Arc<S>,
+    serving: Serving,
+) {
+    let clients = serving.clients;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let client = clients.client(peer, request.headers());
+        let forwarded = || {
+            let lines = request.headers().get_all("x-forwarded-for").iter();
+            lines.map(HeaderValue::as_bytes)
+        };
+        let client = clients.client(peer, forwarded);
         request.extensions_mut().insert(PeerAddress(client));
         let answer = Arc::clone(&site).respond(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(serving.header_timeout)
+        // Without `pipeline_flush`: with it, an answer to a request whose body nobody reads is lost.
+        .max_buf_size(MAX_HEAD_BYTES);
     let connection = http
-        .serve_connection(TokioIo::new(ServerStream::new(stream)), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let stopping = serving.tasks.clone();
-    serving.tasks.spawn("connection", async move {
-        let _counted = counted;
-        let mut connection = pin!(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = stopping.stopped() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "connection ended");
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = serving.tasks.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-    });
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Empty, Full};
 use hyper::body::Incoming;
+use sockhop::engine::lane::{Lane, RequestHead};
 
 pub(crate) use accept::{Listener, Serving, serve};
 pub(crate) use clients::Clients;
@@ -31,6 +32,14 @@ pub(crate) type RequestBody = Either<Incoming, Empty<Bytes>>;
 
 /// What a listener serves.
 pub(crate) trait Site: Send + Sync + 'static {
+    /// Whether [`Self::find_lane`] may find anything.
+    const HAS_LANE: bool = false;
+
+    /// Who serves a request in the lane of the engine; `None` if it is for [`Self::respond`].
+    fn find_lane(&self, _head: &RequestHead<'_>) -> Option<&Lane> {
+        None
+    }
+
     /// Answers one request.
     fn respond(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
 }
@@ -59,6 +68,17 @@ pub(crate) struct PublicSite {
 }
 
 impl Site for PublicSite {
+    const HAS_LANE: bool = true;
+
+    fn find_lane(&self, head: &RequestHead<'_>) -> Option<&Lane> {
+        let mount = self.mounts.find(head.path())?;
+        let is_ours = |router: &Arc<Router>| router.is_ours(head);
+        self.router
+            .as_ref()
+            .is_none_or(is_ours)
+            .then_some(&mount.lane)
+    }
+
     async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         if let Some(mount) = self.mounts.find(request.uri().path()) {
             return match &self.router {

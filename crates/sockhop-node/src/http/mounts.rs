@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Request;
 use http::request::Parts;
 use http_body_util::Either;
+use sockhop::engine::lane::Lane;
 use sockhop::engine::{Handler, OpenSessions};
 use sockhop::engineio::CloseReason;
 use sockhop::{Cors, EngineConfig, EngineService};
@@ -21,6 +22,8 @@ pub(crate) trait Route: Send + Sync {
     fn matches(&self, path: &str) -> bool;
     /// Answers the request.
     fn call(&self, request: Request<RequestBody>) -> AnswerFuture;
+    /// The way to it without an HTTP library.
+    fn lane(&self) -> Lane;
     /// Refuses new sessions and hands out the open ones.
     fn drain(&self) -> OpenSessions;
     /// Refuses new sessions and ends the open ones.
@@ -37,6 +40,10 @@ impl<H: Handler> Route for EngineService<H> {
         Box::pin(async move { service.handle(request).await.map(Either::Left) })
     }
 
+    fn lane(&self) -> Lane {
+        Self::lane(self)
+    }
+
     fn drain(&self) -> OpenSessions {
         Self::drain(self)
     }
@@ -49,6 +56,7 @@ impl<H: Handler> Route for EngineService<H> {
 /// A mount, and what forwarding its requests takes to know.
 pub(crate) struct MountPoint {
     route: Box<dyn Route>,
+    pub(crate) lane: Lane,
     cors: Cors,
     /// The longest that an answer to a request may take.
     pub(crate) patience: Duration,
@@ -59,6 +67,7 @@ impl MountPoint {
     pub(crate) fn new(route: impl Route + 'static, config: EngineConfig) -> Self {
         let session = &config.session;
         Self {
+            lane: route.lane(),
             route: Box::new(route),
             patience: session.ping_interval + session.ping_timeout,
             cors: config.cors,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use sockhop::engine::lane::RequestHead;
 use sockhop::engine::{PeerAddress, Secure};
 
 use super::owner::Proof;
@@ -44,6 +45,12 @@ pub(super) fn strip_internal(headers: &mut HeaderMap) -> bool {
     headers.remove(PROOF);
     headers.remove(SECURE);
     headers.remove(CLIENT).is_some()
+}
+
+/// Whether there is any internal header.
+pub(super) fn is_internal(head: &RequestHead<'_>) -> bool {
+    let mut internal = [PROOF, SECURE, CLIENT].into_iter();
+    internal.any(|name| head.values(name.as_str()).next().is_some())
 }
 
 /// Takes the internal headers out and reads them.

@@ -21,6 +21,7 @@ use http::{Method, Request};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use sockhop::engine::Tasks;
+use sockhop::engine::lane::RequestHead;
 use sockhop::engineio::NodeTag;
 
 pub(crate) use advertise::advertised;
@@ -133,6 +134,13 @@ impl Router {
             }
             None => mount.call(request.map(Either::Left)).await,
         }
+    }
+
+    /// Whether a request is for this node without any doubt, and carries nothing between nodes.
+    pub(crate) fn is_ours(&self, head: &RequestHead<'_>) -> bool {
+        let session = owner::session_in(head.query());
+        let is_own = session.is_none_or(|session| session.node_tag() == self.own_tag);
+        is_own && !headers::is_internal(head)
     }
 
     /// Ends what is under way to other nodes, WebSockets at random times within `spread`.

@@ -59,10 +59,14 @@ impl std::fmt::Debug for Proof {
 
 /// The session that a request names in its query, if it names one.
 pub(crate) fn session_of(uri: &Uri) -> Option<SessionId> {
+    session_in(uri.query()?)
+}
+
+/// The session that a query names, if it names one.
+pub(crate) fn session_in(query: &str) -> Option<SessionId> {
     // The first of a name counts, as for the mount. A session id has no character that anybody
     // would escape; one that is escaped all the same is for the mount to refuse.
-    let sid = uri
-        .query()?
+    let sid = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("sid="))?;
     SessionId::parse(sid)

@@ -1,0 +1,204 @@
+//! Heads of requests that leave no doubt about what they mean.
+//!
+//! Where two readers could understand a head differently, somebody between them may be deceived. The
+//! lane therefore takes only what every reader understands alike, and leaves the rest to hyper.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Status};
+
+/// Headers of a request; those of one with more are left to hyper.
+pub(super) const MAX_HEADERS: usize = 64;
+
+/// Room for the headers of one head.
+pub(super) type Slots<'b> = [MaybeUninit<Header<'b>>; MAX_HEADERS];
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+    Options,
+    /// Something else. Never in the lane.
+    Other,
+}
+
+/// The head of a request in the lane.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    pub(crate) verb: Verb,
+    /// Path and query.
+    pub(crate) url: &'a str,
+    path_len: usize,
+    pub(crate) known: Known<'a>,
+    pub(crate) headers: &'a [Header<'a>],
+    /// Bytes of the head.
+    pub(crate) len: usize,
+    pub(crate) body_len: usize,
+    /// The client wants no further answer on this connection.
+    pub(crate) closes: bool,
+    /// The client wants another protocol.
+    pub(crate) upgrades: bool,
+}
+
+/// The first values of the headers that are asked for with every request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known<'a> {
+    pub(crate) origin: Option<&'a [u8]>,
+    pub(crate) content_type: Option<&'a [u8]>,
+    pub(crate) accept_encoding: Option<&'a [u8]>,
+    pub(crate) websocket_version: Option<&'a [u8]>,
+}
+
+/// What the bytes of a connection begin with.
+#[derive(Debug)]
+pub(crate) enum Reading<'a> {
+    /// The beginning of a head.
+    Partial,
+    /// Something that is not for the lane.
+    Odd,
+    Head(RequestHead<'a>),
+}
+
+impl<'a> RequestHead<'a> {
+    /// The path as requested.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        &self.url[..self.path_len]
+    }
+
+    /// What stands behind the question mark; empty without one.
+    #[must_use]
+    pub fn query(&self) -> &'a str {
+        self.url.get(self.path_len + 1..).unwrap_or_default()
+    }
+
+    /// The values of all headers of this name, in order. Names are compared without regard to case.
+    pub fn values<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| header.value)
+    }
+}
+
+/// Reads the head that `bytes` begin with.
+pub(crate) fn read<'a>(bytes: &'a [u8], slots: &'a mut Slots<'a>) -> Reading<'a> {
+    let mut request = httparse::Request::new(&mut []);
+    let len = match request.parse_with_uninit_headers(bytes, slots) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) => return Reading::Partial,
+        Err(_) => return Reading::Odd,
+    };
+    let (Some(method), Some(url), Some(1)) = (request.method, request.path, request.version) else {
+        return Reading::Odd;
+    };
+    let headers: &'a [Header<'a>] = request.headers;
+    match judge(&bytes[..len], method, url, headers) {
+        Some(head) => Reading::Head(head),
+        None => Reading::Odd,
+    }
+}
+
+fn judge<'a>(
+    bytes: &'a [u8],
+    method: &str,
+    url: &'a str,
+    headers: &'a [Header<'a>],
+) -> Option<RequestHead<'a>> {
+    let verb = match method {
+        "GET" => Verb::Get,
+        "POST" => Verb::Post,
+        "OPTIONS" => Verb::Options,
+        _ => return None,
+    };
+    // The parser passes over empty lines before a request, and over line feeds without a carriage
+    // return.
+    let well_begun = bytes.starts_with(method.as_bytes());
+    if !well_begun || !is_plain(url) || !ends_lines_well(bytes) {
+        return None;
+    }
+    let path_len = url.bytes().position(|byte| byte == b'?');
+    let mut head = RequestHead {
+        verb,
+        url,
+        path_len: path_len.unwrap_or(url.len()),
+        known: Known::default(),
+        headers,
+        len: bytes.len(),
+        body_len: 0,
+        closes: false,
+        upgrades: false,
+    };
+    let mut lengths = 0;
+    for Header { name, value } in headers {
+        // The lengths tell nearly all other headers apart from these.
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let known = &mut head.known;
+        match name.len() {
+            6 if is("expect") => return None,
+            6 if is("origin") => known.origin = known.origin.or(Some(value)),
+            7 if is("upgrade") => head.upgrades = true,
+            10 if is("connection") => head.closes |= names_close(value),
+            12 if is("content-type") => known.content_type = known.content_type.or(Some(value)),
+            14 if is("content-length") => {
+                lengths += 1;
+                head.body_len = length(value)?;
+            }
+            15 if is("accept-encoding") => {
+                known.accept_encoding = known.accept_encoding.or(Some(value));
+            }
+            17 if is("transfer-encoding") => return None,
+            21 if is("sec-websocket-version") => {
+                known.websocket_version = known.websocket_version.or(Some(value));
+            }
+            _ => {}
+        }
+    }
+    let takes_body = verb == Verb::Post || head.body_len == 0;
+    (lengths <= 1 && takes_body).then_some(head)
+}
+
+/// Whether a URL is a path, perhaps with a query, of characters that mean nothing else anywhere.
+fn is_plain(url: &str) -> bool {
+    let odd = |byte: u8| {
+        !(b'!'..=b'~').contains(&byte)
+            | ((b'['..=b'^').contains(&byte) | (b'{'..=b'}').contains(&byte))
+            | ((byte == b'"') | (byte == b'#') | (byte == b'<') | (byte == b'>') | (byte == b'`'))
+    };
+    // Without branches, so that the compiler turns it into vector instructions.
+    let any = url.bytes().fold(0, |any, byte| any | u8::from(odd(byte)));
+    any == 0 && url.starts_with('/') && url.len() <= 8192
+}
+
+/// Whether every line ends with both of its characters, which are nowhere else.
+fn ends_lines_well(head: &[u8]) -> bool {
+    let Some((_, all_but_first)) = head.split_first() else {
+        return false;
+    };
+    let lonely = |before: u8, byte: u8| (before == b'\r') != (byte == b'\n');
+    // Without branches, as above.
+    let pairs = head[..all_but_first.len()].iter().zip(all_but_first);
+    let any = pairs.fold(0, |any, (before, byte)| {
+        any | u8::from(lonely(*before, *byte))
+    });
+    any == 0 && head.ends_with(b"\n") && !head.starts_with(b"\n")
+}
+
+/// Whether `close` is among the tokens.
+fn names_close(value: &[u8]) -> bool {
+    let mut tokens = value.split(|byte| *byte == b',');
+    tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
+/// Digits and nothing else, few enough to be no matter of interpretation.
+fn length(value: &[u8]) -> Option<usize> {
+    let digits = (1..=15).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    if !digits {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
