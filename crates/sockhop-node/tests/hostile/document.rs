@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use crate::matrix::expected;
+use crate::matrix::{differences, expected};
 use crate::scene::STATES;
 use crate::script::corpus;
 
@@ -34,6 +34,19 @@ fn matrix_table() -> String {
     table
 }
 
+/// What is different when another node than the session's is asked.
+fn cluster_table() -> String {
+    let differences = differences();
+    if differences.is_empty() {
+        return "No cell differs.\n".to_owned();
+    }
+    let mut table = String::from("| input | state | outcome |\n|---|---|---|\n");
+    for row in differences {
+        let _ = writeln!(table, "| {} |", row.join(" | "));
+    }
+    table
+}
+
 /// The document with `content` between the marks of `part`.
 fn replace(document: &str, part: &str, content: &str) -> String {
     let (begin, end) = (
@@ -53,6 +66,7 @@ fn the_document_is_what_the_tests_do() {
     let document = std::fs::read_to_string(&path).expect("the document is there");
     let current = replace(&document, "corpus", &corpus_table());
     let current = replace(&current, "matrix", &matrix_table());
+    let current = replace(&current, "matrix-cluster", &cluster_table());
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &current).expect("the document can be written");
     }

@@ -1,7 +1,6 @@
 //! The classes of input: the rows of the matrix.
 
 use crate::peer::{Frame, upgrade_headers};
-use crate::scene::State;
 
 /// How an input is delivered.
 #[derive(Clone)]
@@ -34,10 +33,10 @@ pub(crate) enum Ending {
 }
 
 impl Http {
-    /// Whether such a GET waits in this state, as far as it is up to the session.
-    pub(crate) fn parks_in(&self, state: State) -> bool {
+    /// Whether such a request waits where a GET may, as far as it is up to the session.
+    pub(crate) fn may_wait(&self) -> bool {
         let plain = self.eio == "4" && self.transport == "polling" && self.headers.is_empty();
-        plain && matches!(state, State::PollingOpen | State::Probing)
+        plain && self.method == "GET"
     }
 }
 

@@ -24,8 +24,11 @@ pub(crate) enum State {
     Closing,
     /// It is over.
     Closed,
-    /// The id is of no session of this node, nor of any that it knows.
+    /// The id is of no session of this node, nor of any that it knows. On a cluster: the session is
+    /// open on polling, and nobody has asked another node for it yet.
     Foreign,
+    /// On a cluster: the id has the form of no member's.
+    OfNoNode,
 }
 
 pub(crate) const STATES: [(State, &str); 9] = [
@@ -40,9 +43,23 @@ pub(crate) const STATES: [(State, &str); 9] = [
     (State::Foreign, "foreign"),
 ];
 
+/// The columns on a cluster.
+pub(crate) const CLUSTER_STATES: [(State, &str); 10] = {
+    let [a, b, c, d, e, f, g, h, i] = STATES;
+    [a, b, c, d, e, f, g, h, i, (State::OfNoNode, "of no node")]
+};
+
+/// Where a session lives, and where it is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) owner: &'a Node,
+    /// Another node: whatever names a session is sent there.
+    pub(crate) door: Option<&'a Node>,
+}
+
 /// A session in a state, with its connections.
 pub(crate) struct Scene<'a> {
-    pub(crate) node: &'a Node,
+    place: Place<'a>,
     pub(crate) state: State,
     sid: String,
     poll: Option<Peer>,
@@ -56,9 +73,10 @@ fn soon() -> Instant {
 }
 
 impl<'a> Scene<'a> {
-    pub(crate) fn set(node: &'a Node, state: State) -> Result<Self, Fault> {
+    pub(crate) fn set(place: Place<'a>, state: State) -> Result<Self, Fault> {
+        let node = place.owner;
         let mut scene = Self {
-            node,
+            place,
             state,
             sid: String::new(),
             poll: None,
@@ -68,7 +86,30 @@ impl<'a> Scene<'a> {
         wait_until(PATIENCE, || parked(node, 0))?;
         match state {
             State::Handshaking => {}
-            State::Foreign => "AAAAAAAAAAAAAAAAAAAA".clone_into(&mut scene.sid),
+            State::Foreign if place.door.is_some() => {
+                let alone = Place {
+                    door: None,
+                    ..place
+                };
+                let here = Self::set(alone, State::PollingOpen)?;
+                scene.sid = here.sid;
+            }
+            State::Foreign | State::OfNoNode => {
+                "AAAAAAAAAAAAAAAAAAAA".clone_into(&mut scene.sid);
+            }
+            State::WebSocketOpen if place.door.is_some() => {
+                // Only an upgrade brings a WebSocket to the node of its session through another.
+                scene.open()?;
+                let mut websocket = scene.upgrade()?;
+                websocket.write(&Frame::text("2probe").bytes());
+                expect(websocket.arrived(soon())?, "3probe")?;
+                websocket.write(&Frame::text("5").bytes());
+                websocket.write(&ping());
+                match websocket.arrived(soon())? {
+                    Arrived::Pong => scene.websocket = Some(websocket),
+                    other => return Err(format!("no pong but {other:?}")),
+                }
+            }
             State::WebSocketOpen => {
                 let (websocket, sid) = open_websocket(node.address)?;
                 scene.websocket = Some(websocket);
@@ -77,7 +118,7 @@ impl<'a> Scene<'a> {
             State::PollingOpen => scene.open()?,
             State::PollParked => {
                 scene.open()?;
-                let mut poll = Peer::connect(node.address)?;
+                let mut poll = scene.connect()?;
                 poll.write(head("GET", &scene.target("4", "polling"), &[]).as_bytes());
                 scene.poll = Some(poll);
                 wait_until(PATIENCE, || parked(node, 1))?;
@@ -125,7 +166,7 @@ impl<'a> Scene<'a> {
 
     /// A WebSocket that the session has taken note of.
     fn upgrade(&self) -> Result<Peer, Fault> {
-        let mut websocket = Peer::connect(self.node.address)?;
+        let mut websocket = self.connect()?;
         let target = self.target("4", "websocket");
         websocket.write(head("GET", &target, &upgrade_headers()).as_bytes());
         let answer = websocket.answer(soon())?;
@@ -147,8 +188,35 @@ impl<'a> Scene<'a> {
         format!("/socket.io/?EIO={eio}&transport={transport}{sid}")
     }
 
+    /// Whether a GET waits in this state.
+    pub(crate) fn parks(&self) -> bool {
+        match self.state {
+            State::PollingOpen | State::Probing => true,
+            State::Foreign => self.place.door.is_some(),
+            State::Handshaking
+            | State::PollParked
+            | State::Upgrading
+            | State::WebSocketOpen
+            | State::Closing
+            | State::Closed
+            | State::OfNoNode => false,
+        }
+    }
+
+    /// Whether requests for the session are sent to another node than its own.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        self.place.door.is_some() && !self.sid.is_empty()
+    }
+
+    /// The node that has the session, or will.
+    pub(crate) fn owner(&self) -> &'a Node {
+        self.place.owner
+    }
+
+    /// A connection to the node that the session is asked for at.
     pub(crate) fn connect(&self) -> Result<Peer, Fault> {
-        Peer::connect(self.node.address)
+        let door = self.place.door.filter(|_| self.is_passed_on());
+        Peer::connect(door.unwrap_or(self.place.owner).address)
     }
 
     fn request(&self, method: &str, body: &str) -> Result<Answer, Fault> {
