@@ -227,7 +227,11 @@ impl Link {
             was_up
         });
         if went_down {
-            tracing::warn!(server = %self.target, reason = %why, "the bus is down");
+            if self.closed.is_cancelled() {
+                tracing::info!(server = %self.target, "the bus is closed");
+            } else {
+                tracing::warn!(server = %self.target, reason = %why, "the bus is down");
+            }
             self.shared.link_went_down();
         }
     }
