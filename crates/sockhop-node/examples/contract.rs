@@ -46,7 +46,7 @@ const MAX_FLOOD_BYTES: usize = 10_000_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    telemetry::init(&var("LOG", "info".to_owned())?, LogFormat::Text);
+    let logs = telemetry::init(&var("LOG", "info".to_owned())?, LogFormat::Text);
     let node_id: Arc<str> = var("NODE_ID", "n1".to_owned())?.into();
     let socketio = engine(
         "/socket.io/",
@@ -82,6 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ..NodeConfig::default()
     };
     let mut node = Node::new(config)?;
+    logs.register(node.registry())?;
     node.mount(Mount {
         engine: msgpack,
         parser: Parser::Msgpack,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sockhop_node::{Cli, Node, NodeConfig, NodeError, chat, shutdown_signal, telemetry};
+use sockhop_node::{Cli, Logs, Node, NodeConfig, NodeError, chat, shutdown_signal, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    telemetry::init(&config.log_filter, config.log_format);
-    match run(config) {
+    let logs = telemetry::init(&config.log_filter, config.log_format);
+    match run(config, &logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut causes = String::new();
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: NodeConfig) -> Result<(), NodeError> {
+fn run(config: NodeConfig, logs: &Logs) -> Result<(), NodeError> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = config.workers {
         runtime.worker_threads(workers.get());
@@ -47,6 +47,7 @@ fn run(config: NodeConfig) -> Result<(), NodeError> {
     let runtime = runtime.enable_all().build().map_err(NodeError::Runtime)?;
     runtime.block_on(async {
         let mut node = Node::new(config)?;
+        logs.register(node.registry())?;
         chat::install(&mut node);
         node.run(shutdown_signal()).await
     })
