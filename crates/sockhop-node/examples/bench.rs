@@ -7,16 +7,20 @@
 //! | `WORKERS` | 1 | worker threads |
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use sockhop::{Ack, Args, Payload, Socket, Value};
 use sockhop_node::{
-    LogFormat, Node, NodeConfig, NodeError, RedisConfig, shutdown_signal, telemetry,
+    DrainConfig, LogFormat, Node, NodeConfig, NodeError, RedisConfig, shutdown_signal, telemetry,
 };
 
 const ALL: &str = "all";
 
+/// What the end may take.
+const END: Duration = Duration::from_millis(500);
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    telemetry::init("warn", LogFormat::Text);
+    let _logs = telemetry::init("warn", LogFormat::Text);
     let port = number("PORT", 3000)?;
     let workers = number("WORKERS", 1)?;
     tokio::runtime::Builder::new_multi_thread()
@@ -49,6 +53,13 @@ async fn run(port: u16, redis: Option<RedisConfig>) -> Result<(), NodeError> {
     let node = Node::new(NodeConfig {
         listen,
         redis,
+        // It ends with its connections, but not without a word to the other nodes, which would
+        // take it for alive for another while.
+        drain: DrainConfig {
+            deadline: END,
+            ..DrainConfig::default()
+        },
+        close_timeout: END,
         ..NodeConfig::default()
     })?;
     let namespace = node.server().of("/");
@@ -80,11 +91,5 @@ async fn run(port: u16, redis: Option<RedisConfig>) -> Result<(), NodeError> {
                 socket.within(room).emit("msg", payload)
             },
         );
-    let signal = shutdown_signal();
-    // SIGTERM ends the process at once: connections are dropped with it.
-    let ended = async {
-        signal.await;
-        std::process::exit(0);
-    };
-    node.run(ended).await
+    node.run(shutdown_signal()).await
 }
