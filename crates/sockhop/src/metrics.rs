@@ -1,12 +1,12 @@
 //! Counters of the Socket.IO layer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use socketio_proto::ClientStats;
-use sockhop_adapter::{Counter, Stats};
+use sockhop_adapter::{Cluster, Counter, Stats};
 
 use crate::error::DisconnectReason;
 
@@ -164,6 +164,65 @@ impl Metrics {
 
     pub(crate) fn violation(&self) {
         self.violations.inc();
+    }
+}
+
+/// Shows how the cluster is, asked when somebody reads.
+pub(crate) struct ClusterCollector {
+    /// The registry outlives its server.
+    cluster: Weak<Cluster>,
+    members: IntGauge,
+    pending: IntGauge,
+    served: IntGauge,
+}
+
+impl ClusterCollector {
+    pub(crate) fn register(
+        cluster: &Arc<Cluster>,
+        registry: &Registry,
+    ) -> Result<(), prometheus::Error> {
+        let collector = Self {
+            cluster: Arc::downgrade(cluster),
+            members: IntGauge::new(
+                "sockhop_adapter_members",
+                "Nodes of the cluster, this one included.",
+            )?,
+            pending: IntGauge::new(
+                "sockhop_adapter_requests_pending",
+                "Queries that wait for answers of other nodes.",
+            )?,
+            served: IntGauge::new(
+                "sockhop_adapter_requests_in_work",
+                "Queries of other nodes that are being answered.",
+            )?,
+        };
+        registry.register(Box::new(collector))
+    }
+
+    fn gauges(&self) -> [&IntGauge; 3] {
+        [&self.members, &self.pending, &self.served]
+    }
+}
+
+impl Collector for ClusterCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        let gauges = self.gauges();
+        gauges.into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        if let Some(cluster) = self.cluster.upgrade() {
+            let status = cluster.status();
+            for (gauge, value) in [
+                (&self.members, status.members),
+                (&self.pending, status.requests),
+                (&self.served, status.serving),
+            ] {
+                gauge.set(value.try_into().unwrap_or(i64::MAX));
+            }
+        }
+        let gauges = self.gauges();
+        gauges.into_iter().flat_map(Collector::collect).collect()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::connection::{Connections, Control};
 use crate::dialects::{self, DialectConfig, Dialects};
 use crate::error::EmitError;
 use crate::handler::{HandlerError, panic_message};
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterCollector, Metrics};
 use crate::namespace::Namespace;
 use crate::operator::{BroadcastOperator, IntoRooms};
 use crate::servers::ServerHandler;
@@ -202,6 +202,7 @@ impl ServerBuilder {
             config.dialects = self.dialects.names();
         }
         let cluster = Cluster::new(bus, config, identity()?, stats, now);
+        ClusterCollector::register(&cluster, &self.registry)?;
         let dialects = self
             .channels
             .map(|channels| Dialects::join(self.dialects, channels, &cluster, &self.registry))

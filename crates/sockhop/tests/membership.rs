@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::Registry;
 use sockhop::{ClusterConfig, ForwardToken, MemoryHub, NodeId, Server};
 use support::until;
 
@@ -91,4 +92,25 @@ async fn a_server_without_a_bus_is_a_member_of_its_own_cluster() {
     let status = server.cluster_status();
     assert!(!status.clustered && status.settled);
     assert_eq!((status.members, server.members().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_metrics_show_how_many_members_there_are() {
+    let hub = MemoryHub::default();
+    let registry = Registry::new();
+    let bus = hub.attach(NodeId::new(1 << 40)).unwrap();
+    let builder = Server::builder().bus(Arc::new(bus)).registry(&registry);
+    let _a = builder.build().unwrap();
+    let _b = start(&hub, 2, ClusterConfig::default());
+    let gauge = |name: &str| {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        family.map(|family| family.get_metric()[0].get_gauge().get_value())
+    };
+    until("they met", || {
+        gauge("sockhop_adapter_members").is_some_and(|members| members > 1.5)
+    })
+    .await;
+    assert_eq!(gauge("sockhop_adapter_requests_pending"), Some(0.0));
+    assert_eq!(gauge("sockhop_adapter_requests_in_work"), Some(0.0));
 }
