@@ -37,10 +37,11 @@ need_compiler() {
 }
 
 # Servers that tests start themselves, on ports of their own. The services of these names that
-# Debian starts when it installs them are not used.
+# Debian starts when it installs them are not used. The last three break the network and the clock of
+# the fault harness, in namespaces of its own.
 need_servers() {
   need_commands redis-server:redis-server nginx:nginx-light haproxy:haproxy \
-    prometheus:prometheus
+    prometheus:prometheus ip:iproute2 iptables:iptables faketime:faketime
 }
 
 need_docker() {

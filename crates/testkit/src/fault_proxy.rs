@@ -1,7 +1,7 @@
 //! A TCP proxy that breaks connections in the ways in which networks do.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -36,7 +36,16 @@ impl FaultProxy {
     /// When no port can be had.
     #[must_use]
     pub fn start(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), server)
+    }
+
+    /// A proxy before `server`, on a free port of `host`.
+    ///
+    /// # Panics
+    /// When no port can be had.
+    #[must_use]
+    pub fn start_at(host: IpAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a free port");
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");

@@ -14,6 +14,8 @@ pub(crate) struct Peer {
     stream: TcpStream,
     unread: Vec<u8>,
     ended: bool,
+    /// Pings of Engine.IO that were answered.
+    pub(crate) pings: usize,
 }
 
 /// An answer to a request.
@@ -114,6 +116,7 @@ impl Peer {
             stream,
             unread: Vec::new(),
             ended: false,
+            pings: 0,
         })
     }
 
@@ -228,40 +231,75 @@ impl Peer {
             let Some((opcode, payload)) = self.frame(deadline)? else {
                 return Ok(Arrived::End);
             };
-            match opcode {
-                1 => {
-                    let text = String::from_utf8_lossy(&payload).into_owned();
-                    if text == "2" {
-                        self.write(&Frame::text("3").bytes());
-                        continue;
-                    }
-                    return Ok(Arrived::Text(text));
-                }
-                2 => return Ok(Arrived::Binary(payload)),
-                8 => {
-                    let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                    return Ok(Arrived::Close(code));
-                }
-                10 => return Ok(Arrived::Pong),
-                other => return Err(format!("the server sent a frame with opcode {other}")),
+            if let Some(arrived) = self.meaning(opcode, payload)? {
+                return Ok(arrived);
             }
         }
+    }
+
+    /// What has arrived by now, without waiting for more; pings are answered.
+    pub(crate) fn arrived_by_now(&mut self) -> Result<Vec<Arrived>, Fault> {
+        let mut chunk = [0; 16 * 1024];
+        let _ = self.stream.set_nonblocking(true);
+        while !self.ended {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.ended = true,
+                Ok(len) => self.unread.extend_from_slice(&chunk[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => self.ended = true,
+            }
+        }
+        let _ = self.stream.set_nonblocking(false);
+        let mut all = Vec::new();
+        while let Some((opcode, payload)) = self.whole_frame() {
+            all.extend(self.meaning(opcode, payload)?);
+        }
+        if self.ended {
+            all.push(Arrived::End);
+        }
+        Ok(all)
+    }
+
+    /// What a frame is for somebody who does not care for pings.
+    fn meaning(&mut self, opcode: u8, payload: Vec<u8>) -> Result<Option<Arrived>, Fault> {
+        Ok(Some(match opcode {
+            1 => {
+                let text = String::from_utf8_lossy(&payload).into_owned();
+                if text == "2" {
+                    self.pings += 1;
+                    self.write(&Frame::text("3").bytes());
+                    return Ok(None);
+                }
+                Arrived::Text(text)
+            }
+            2 => Arrived::Binary(payload),
+            8 => {
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                Arrived::Close(code)
+            }
+            10 => Arrived::Pong,
+            other => return Err(format!("the server sent a frame with opcode {other}")),
+        }))
     }
 
     /// An unmasked frame of the server: opcode and payload.
     fn frame(&mut self, deadline: Instant) -> Result<Option<(u8, Vec<u8>)>, Fault> {
         loop {
-            if let Some((opcode, start, len)) = frame_head(&self.unread)
-                && self.unread.len() >= start + len
-            {
-                let payload = self.unread[start..start + len].to_vec();
-                self.unread.drain(..start + len);
-                return Ok(Some((opcode, payload)));
+            if let Some(frame) = self.whole_frame() {
+                return Ok(Some(frame));
             }
             if !self.fill(deadline)? {
                 return Ok(None);
             }
         }
+    }
+
+    /// The first frame that was read, once all of it was.
+    fn whole_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (opcode, start, len) = frame_head(&self.unread)?;
+        let payload = self.unread.get(start..start + len)?.to_vec();
+        self.unread.drain(..start + len);
+        Some((opcode, payload))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::peer::{Arrived, Fault, Frame, Peer, head, sid_in, upgrade_headers};
+use crate::peer::{Answer, Arrived, Fault, Frame, Peer, head, sid_in, upgrade_headers};
 
 /// How long anything that must happen may take on a machine with other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +41,8 @@ const VARIABLES: [(&str, &str); 2] = [
 pub(crate) struct Node {
     process: Child,
     pub(crate) address: SocketAddr,
+    /// Where its metrics and its readiness are asked for.
+    control: SocketAddr,
 }
 
 impl Node {
@@ -81,9 +83,16 @@ impl Node {
         });
         // What it logs later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
+        let address = address.expect("the node says where it listens");
+        Self::of(process, address, address)
+    }
+
+    /// A node that was started some other way.
+    pub(crate) fn of(process: Child, address: SocketAddr, control: SocketAddr) -> Self {
         Self {
             process,
-            address: address.expect("the node says where it listens"),
+            address,
+            control,
         }
     }
 
@@ -94,6 +103,12 @@ impl Node {
             now => Err(format!("{now} members")),
         };
         wait_until(PATIENCE, known).expect("the nodes find each other");
+    }
+
+    /// Kills it, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -160,11 +175,16 @@ impl Node {
         Ok(value.unwrap_or(0))
     }
 
-    fn metrics(&self) -> Result<String, Fault> {
-        let mut peer = Peer::connect(self.address)?;
+    pub(crate) fn metrics(&self) -> Result<String, Fault> {
+        Ok(self.page("/metrics")?.body)
+    }
+
+    /// A page of the control listener, or of the public one if there is no other.
+    pub(crate) fn page(&self, path: &str) -> Result<Answer, Fault> {
+        let mut peer = Peer::connect(self.control)?;
         let close = ["Connection: close".to_owned()];
-        peer.write(head("GET", "/metrics", &close).as_bytes());
-        Ok(peer.answer(Instant::now() + PATIENCE)?.body)
+        peer.write(head("GET", path, &close).as_bytes());
+        peer.answer(Instant::now() + PATIENCE)
     }
 
     /// The sum of a metric over its labels.
@@ -183,8 +203,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.kill();
     }
 }
 
