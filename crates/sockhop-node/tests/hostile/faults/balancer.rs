@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::clients::PING_TIMEOUT;
@@ -11,6 +12,9 @@ use super::ground::{self, HARNESS, Packets};
 use super::timeline::{Counters, Timeline};
 use crate::peer::{Fault, Peer};
 use crate::process::{open_websocket, wait_until};
+
+/// Where Debian has it.
+const PROGRAM: &str = "/usr/sbin/haproxy";
 
 /// Where it listens.
 const PORT: u16 = 8000;
@@ -42,6 +46,14 @@ backend nodes
   option httpchk GET /readyz
 ";
 
+/// Whether there is a balancer.
+pub(super) fn program() -> Result<(), String> {
+    match Path::new(PROGRAM).exists() {
+        true => Ok(()),
+        false => Err(format!("no {PROGRAM} (apt-get install haproxy)")),
+    }
+}
+
 struct Balancer {
     process: Child,
     address: SocketAddr,
@@ -56,7 +68,7 @@ impl Balancer {
         }
         let file = cluster.redis.folder().join("haproxy.cfg");
         fs::write(&file, configuration).map_err(|error| error.to_string())?;
-        let process = Command::new("/usr/sbin/haproxy")
+        let process = Command::new(PROGRAM)
             .args(["-db", "-q", "-f"])
             .arg(&file)
             .stdin(Stdio::null())

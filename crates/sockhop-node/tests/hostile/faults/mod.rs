@@ -39,6 +39,7 @@ type Break = fn(&mut Cluster, &mut Timeline) -> Result<(), Fault>;
 enum Needs {
     Nothing,
     Networks,
+    Balancer,
     Clock,
 }
 
@@ -106,7 +107,7 @@ const FAULTS: [(&str, Needs, Break); 17] = [
     ),
     (
         "one node cut off from the balancer",
-        Needs::Networks,
+        Needs::Balancer,
         balancer::cut,
     ),
     ("a full disk under the log", Needs::Nothing, logs::full),
@@ -159,6 +160,7 @@ fn missing(cluster: &Cluster, needs: Needs) -> Result<(), String> {
     match needs {
         Needs::Nothing => Ok(()),
         Needs::Networks => cluster.has_networks(),
+        Needs::Balancer => cluster.has_networks().and_then(|()| balancer::program()),
         Needs::Clock => clock::library().map(drop),
     }
 }
