@@ -3,13 +3,12 @@
 use std::fs::{self, File};
 use std::io::{PipeReader, pipe};
 use std::process::Stdio;
-use std::time::Instant;
 
 use super::cluster::{ALL, Cluster, Start, counted, counts, shows};
 use super::ground::{self, Ground};
 use super::timeline::{Counters, Timeline};
-use crate::peer::{Fault, Peer, head};
-use crate::process::{Node, PATIENCE, open_websocket};
+use crate::peer::{Fault, Frame};
+use crate::process::{Node, echo, open_websocket};
 
 /// What a disk has that is full soon.
 const DISK: &str = "size=256k";
@@ -17,8 +16,8 @@ const DISK: &str = "size=256k";
 const FAILED: &str = "sockhop_node_log_lines_dropped_total{reason=\"write_failed\"}";
 const TOO_MANY: &str = "sockhop_node_log_lines_dropped_total{reason=\"queue_full\"}";
 
-/// Requests of one burst of noise.
-const REQUESTS: usize = 200;
+/// Events of one burst of noise.
+const EVENTS: usize = 2_000;
 
 /// Everything that happens is logged.
 const ALL_OF_IT: [(&str, &str); 1] = [("SOCKHOP_LOG", "trace")];
@@ -117,15 +116,12 @@ fn serves_without(
     Ok(())
 }
 
-/// Requests in a row, of each of which a good deal is logged.
+/// Events that no handler can read, of each of which a line is logged.
 fn make_noise(node: &Node) -> Result<(), Fault> {
-    let mut peer = Peer::connect(node.address)?;
-    let request = head("GET", "/healthz", &[]);
-    peer.write(request.repeat(REQUESTS).as_bytes());
-    for _ in 0..REQUESTS {
-        peer.answer(Instant::now() + PATIENCE)?;
-    }
-    Ok(())
+    let (mut peer, _) = open_websocket(node.address)?;
+    let event = Frame::text("42[\"chat message\"]").bytes();
+    peer.write(&event.repeat(EVENTS));
+    echo(&mut peer, 1)
 }
 
 fn quiet_again(cluster: &mut Cluster, timeline: &mut Timeline) -> Result<(), Fault> {
