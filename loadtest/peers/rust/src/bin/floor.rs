@@ -33,6 +33,8 @@ struct Connection {
 struct Polling {
     waiting: Vec<String>,
     parked: Option<usize>,
+    /// From then on no poll waits.
+    probed: bool,
 }
 
 struct Floor {
@@ -126,9 +128,8 @@ impl Floor {
             match &*payload {
                 b"2probe" => {
                     self.send(index, &frame_of("3probe"));
-                    if let Some(parked) = self.polling.entry(session).or_default().parked.take() {
-                        self.send(parked, &response("6"));
-                    }
+                    self.polling.entry(session).or_default().probed = true;
+                    self.answer_poll(session, None);
                 }
                 b"5" => self.members.push(index),
                 payload => {
@@ -218,6 +219,9 @@ impl Floor {
     fn answer_poll(&mut self, sid: usize, parked: Option<usize>) {
         let polling = self.polling.entry(sid).or_default();
         polling.parked = parked.or(polling.parked);
+        if polling.waiting.is_empty() && polling.probed {
+            polling.waiting.push("6".to_owned());
+        }
         if !polling.waiting.is_empty()
             && let Some(index) = polling.parked.take()
         {
