@@ -65,6 +65,9 @@ impl Cors {
     }
 
     pub(crate) fn answer(&self, head: Head<'_>) -> Headers {
+        if !self.enabled() {
+            return Vec::new();
+        }
         let Some(origin) = head.origin() else {
             return Vec::new();
         };

@@ -37,18 +37,9 @@ impl Handshake {
     }
 
     pub(crate) fn of(head: Head<'_>, issued: SystemTime) -> Self {
-        let mut len = 0;
-        head.each_header(|name, value| len += name.len() + value.len() + 3);
-        let mut headers = String::with_capacity(len);
-        head.each_header(|name, value| {
-            headers.push_str(name);
-            headers.push_str(": ");
-            headers.push_str(&String::from_utf8_lossy(value));
-            headers.push('\n');
-        });
         Self {
             url: head.url().into(),
-            headers: headers.into(),
+            headers: head.lines().into(),
             address: head.address(),
             secure: head.is_secure(),
             issued,

@@ -127,24 +127,51 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Calls `f` with the name, in lower case, and the value of every header.
-    pub(crate) fn each_header(self, mut f: impl FnMut(&str, &[u8])) {
+    fn lines_len(self) -> usize {
+        let len = |name: usize, value: usize| name + value + 3;
+        match self {
+            Self::Parsed(parts) => {
+                let headers = parts.headers.iter();
+                headers
+                    .map(|(name, value)| len(name.as_str().len(), value.len()))
+                    .sum()
+            }
+            Self::Read(head, _) => {
+                let headers = head.headers.iter();
+                headers
+                    .map(|header| len(header.name.len(), header.value.len()))
+                    .sum()
+            }
+        }
+    }
+
+    /// All headers as lines, their names in lower case.
+    pub(crate) fn lines(self) -> String {
+        let mut lines = String::with_capacity(self.lines_len());
+        let mut push = |name: &str, value: &[u8]| {
+            let begin = lines.len();
+            lines.push_str(name);
+            lines[begin..].make_ascii_lowercase();
+            lines.push_str(": ");
+            match std::str::from_utf8(value) {
+                Ok(value) => lines.push_str(value),
+                Err(_) => lines.push_str(&String::from_utf8_lossy(value)),
+            }
+            lines.push('\n');
+        };
         match self {
             Self::Parsed(parts) => {
                 for (name, value) in &parts.headers {
-                    f(name.as_str(), value.as_bytes());
+                    push(name.as_str(), value.as_bytes());
                 }
             }
             Self::Read(head, _) => {
-                let mut lower = String::new();
                 for header in head.headers {
-                    lower.clear();
-                    lower.push_str(header.name);
-                    lower.make_ascii_lowercase();
-                    f(&lower, header.value);
+                    push(header.name, header.value);
                 }
             }
         }
+        lines
     }
 
     /// The client's address, where the acceptor told it.

@@ -6,8 +6,6 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 /// The engine's metrics; create them once with [`Metrics::register`] and share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    sessions: IntGaugeVec,
-    opened: IntCounterVec,
     closed: IntCounterVec,
     upgrades: IntCounterVec,
     messages: IntCounterVec,
@@ -16,6 +14,16 @@ pub struct Metrics {
     outbox_overflows: IntCounter,
     dropped: IntCounterVec,
     parked_polls: IntGauge,
+    /// Of every transport and protocol, as [`Metrics::of`] finds them: to look labels up takes
+    /// longer than to count.
+    kinds: [Kind; 4],
+}
+
+/// The sessions of one transport and protocol.
+#[derive(Clone, Debug)]
+struct Kind {
+    open: IntGauge,
+    opened: IntCounter,
 }
 
 /// The labels of all close reasons.
@@ -49,6 +57,14 @@ const REFUSALS: [&str; 13] = [
     "rate",
     "address_rate",
     "address_sessions",
+];
+
+/// What [`Metrics::of`] tells apart, in its order.
+const KINDS: [(Transport, ProtocolVersion); 4] = [
+    (Transport::Polling, ProtocolVersion::V3),
+    (Transport::Polling, ProtocolVersion::V4),
+    (Transport::WebSocket, ProtocolVersion::V3),
+    (Transport::WebSocket, ProtocolVersion::V4),
 ];
 
 /// Which way something went, as a label.
@@ -99,13 +115,20 @@ impl Metrics {
             "Sessions closed because their outbox was full.",
         )?;
         registry.register(Box::new(outbox_overflows.clone()))?;
+        let opened = counters(
+            "sockhop_engine_sessions_opened_total",
+            "Sessions opened.",
+            &["transport", "protocol"],
+        )?;
+        let kinds = KINDS.map(|(transport, version)| {
+            let labels = [transport.name(), protocol_label(version)];
+            Kind {
+                open: sessions.with_label_values(&labels),
+                opened: opened.with_label_values(&labels),
+            }
+        });
         let metrics = Self {
-            sessions,
-            opened: counters(
-                "sockhop_engine_sessions_opened_total",
-                "Sessions opened.",
-                &["transport", "protocol"],
-            )?,
+            kinds,
             closed: counters(
                 "sockhop_engine_sessions_closed_total",
                 "Sessions ended.",
@@ -146,10 +169,6 @@ impl Metrics {
     /// A series that appears with its first event has no rate at that event.
     fn begin_at_zero(&self) {
         for transport in ["polling", "websocket"] {
-            for protocol in ["3", "4"] {
-                self.sessions.with_label_values(&[transport, protocol]);
-                self.opened.with_label_values(&[transport, protocol]);
-            }
             for direction in [Direction::In, Direction::Out] {
                 let labels = [direction.label(), transport];
                 self.messages.with_label_values(&labels);
@@ -167,20 +186,25 @@ impl Metrics {
         begin(&self.dropped, &["transport_gone", "session_closed"]);
     }
 
+    fn of(&self, transport: Transport, version: ProtocolVersion) -> &Kind {
+        let [polling_v3, polling_v4, websocket_v3, websocket_v4] = &self.kinds;
+        match (transport, version) {
+            (Transport::Polling, ProtocolVersion::V3) => polling_v3,
+            (Transport::Polling, ProtocolVersion::V4) => polling_v4,
+            (Transport::WebSocket, ProtocolVersion::V3) => websocket_v3,
+            (Transport::WebSocket, ProtocolVersion::V4) => websocket_v4,
+        }
+    }
+
     pub(crate) fn opened(&self, transport: Transport, version: ProtocolVersion) {
-        let labels = [transport.name(), protocol_label(version)];
-        self.opened.with_label_values(&labels).inc();
-        self.sessions.with_label_values(&labels).inc();
+        let kind = self.of(transport, version);
+        kind.opened.inc();
+        kind.open.inc();
     }
 
     pub(crate) fn upgraded(&self, version: ProtocolVersion) {
-        let protocol = protocol_label(version);
-        self.sessions
-            .with_label_values(&[Transport::Polling.name(), protocol])
-            .dec();
-        self.sessions
-            .with_label_values(&[Transport::WebSocket.name(), protocol])
-            .inc();
+        self.of(Transport::Polling, version).open.dec();
+        self.of(Transport::WebSocket, version).open.inc();
         self.upgrades.with_label_values(&["completed"]).inc();
     }
 
@@ -193,9 +217,7 @@ impl Metrics {
     }
 
     pub(crate) fn closed(&self, transport: Transport, version: ProtocolVersion) {
-        self.sessions
-            .with_label_values(&[transport.name(), protocol_label(version)])
-            .dec();
+        self.of(transport, version).open.dec();
     }
 
     pub(crate) fn close_reason(&self, reason: &CloseReason) {

@@ -74,21 +74,35 @@ struct RawQuery<'a> {
 impl<'a> RawQuery<'a> {
     fn parse(query: &'a str) -> Self {
         let mut raw = Self::default();
-        // Clients rarely write anything that needs decoding.
-        let escaped = |byte: u8| u8::from(byte == b'%' || byte == b'+');
-        if query.bytes().fold(0, |any, byte| any | escaped(byte)) != 0 {
-            form_urlencoded::parse(query.as_bytes())
-                .for_each(|(name, value)| raw.take(&name, value));
-            return raw;
+        let (mut begin, mut equals) = (0, None);
+        for (index, byte) in query.bytes().enumerate() {
+            match byte {
+                b'&' => {
+                    raw.take_pair(&query[begin..index], equals);
+                    (begin, equals) = (index + 1, None);
+                }
+                b'=' => equals = equals.or(Some(index - begin)),
+                // Clients rarely write anything that needs decoding.
+                b'%' | b'+' => return Self::decode(query),
+                _ => {}
+            }
         }
-        let mut rest = query;
-        while !rest.is_empty() {
-            let (pair, next) = cut(rest, b'&');
-            let (name, value) = cut(pair, b'=');
-            raw.take(name, value.into());
-            rest = next;
-        }
+        raw.take_pair(&query[begin..], equals);
         raw
+    }
+
+    fn decode(query: &'a str) -> Self {
+        let mut raw = Self::default();
+        form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| raw.take(&name, value));
+        raw
+    }
+
+    /// Takes a pair, whose name ends where the first equals sign is.
+    fn take_pair(&mut self, pair: &'a str, equals: Option<usize>) {
+        match equals {
+            Some(equals) => self.take(&pair[..equals], pair[equals + 1..].into()),
+            None => self.take(pair, "".into()),
+        }
     }
 
     fn take(&mut self, name: &str, value: Cow<'a, str>) {
@@ -110,14 +124,6 @@ impl<'a> RawQuery<'a> {
     }
 }
 
-/// What stands before and behind the first `at`; all and nothing if there is none.
-fn cut(text: &str, at: u8) -> (&str, &str) {
-    match text.bytes().position(|byte| byte == at) {
-        Some(index) => (&text[..index], &text[index + 1..]),
-        None => (text, ""),
-    }
-}
-
 /// The number that the digits of a callback index make; other characters are left out.
 fn digits(text: &str) -> u32 {
     text.bytes()
@@ -133,8 +139,8 @@ fn digits(text: &str) -> u32 {
 pub(crate) fn websocket_key(head: Head<'_>) -> Option<&[u8]> {
     let has = |name: &header::HeaderName, token: &str| {
         head.any(name, |value| {
-            let mut parts = value.split(',');
-            parts.any(|part| part.trim().eq_ignore_ascii_case(token))
+            let mut parts = value.as_bytes().split(|byte| *byte == b',');
+            parts.any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
         })
     };
     let version = head.websocket_version()?;

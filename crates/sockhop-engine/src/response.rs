@@ -288,7 +288,7 @@ pub(crate) struct PollForm {
 }
 
 /// How the answers to the polls of one session look.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Look {
     /// The index of a JSONP callback: the session stays JSONP, and only it is.
     pub(crate) jsonp: Option<u32>,

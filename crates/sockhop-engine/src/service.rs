@@ -259,10 +259,12 @@ impl<H: Handler> EngineService<H> {
             return Err(RequestError::BadRequest.into());
         }
         let (version, place) = self.admit(head, query)?;
+        let look = Look::new(head, query.peer.jsonp);
         let wish = Wish {
             version,
             transport: Transport::Polling,
             peer: query.peer,
+            look,
             place,
         };
         let (task, id, mailbox) = self.open(head, wish, None)?;
@@ -271,7 +273,7 @@ impl<H: Handler> EngineService<H> {
         self.shared.tasks.spawn("session", task);
         let cookie = self.shared.config.cookie.as_ref();
         let cookie = cookie.map(|cookie| HeaderValue::from_str(&cookie.header(&id.to_string())));
-        let form = self.form(head, Look::new(head, query.peer.jsonp));
+        let form = self.form(head, look);
         Ok(Begun::Poll(answer, form, cookie.and_then(Result::ok)))
     }
 
@@ -332,6 +334,7 @@ impl<H: Handler> EngineService<H> {
                     version,
                     transport: Transport::WebSocket,
                     peer: query.peer,
+                    look: Look::default(),
                     place,
                 };
                 let upgrade = take_over(&answer).ok_or(RequestError::BadRequest)?;
@@ -352,6 +355,7 @@ impl<H: Handler> EngineService<H> {
             version,
             transport,
             peer,
+            look,
             place,
         } = wish;
         let shared = &self.shared;
@@ -362,7 +366,7 @@ impl<H: Handler> EngineService<H> {
         let mailbox = Mailbox::new();
         let entry = Entry {
             version,
-            look: Look::new(head, peer.jsonp),
+            look,
             mailbox: mailbox.clone(),
         };
         if !shared.registry.insert(id, entry) {
@@ -469,6 +473,8 @@ struct Wish {
     version: ProtocolVersion,
     transport: Transport,
     peer: PollingPeer,
+    /// Of no interest on a WebSocket.
+    look: Look,
     place: Option<Place>,
 }
 

@@ -244,22 +244,24 @@ impl<'s, S: Site> Connection<'s, S> {
         })
     }
 
-    /// Hands a POST to its session, of whose body `body` is here; `None` if the client goes away.
+    /// Hands a POST to its session, of whose body `body` is here.
     pub(super) async fn post(
         &mut self,
         post: &Post,
         body: Bytes,
         missing: &mut usize,
-    ) -> Option<Result<Answer, Refusal>> {
+    ) -> Result<Answer, Refusal> {
         if post.is_too_long() {
             let refused = post.whole(Err(Detached::TooLarge)).await;
             self.skip(std::mem::take(missing)).await;
-            return Some(refused);
+            return refused;
         }
         if *missing == 0 {
-            return self.while_open(post.whole(Ok(body))).await;
+            // The session takes it in one turn. Whether the client is there to hear of that shows
+            // when it is told.
+            return post.whole(Ok(body)).await;
         }
-        Some(post.coming(self.collect(body, missing)).await)
+        post.coming(self.collect(body, missing)).await
     }
 
     /// A whole body, of which `first` is here.

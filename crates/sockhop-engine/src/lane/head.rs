@@ -117,8 +117,9 @@ fn judge<'a>(
     };
     // The parser passes over empty lines before a request, and over line feeds without a carriage
     // return.
-    let well_begun = bytes.starts_with(method.as_bytes());
-    if !well_begun || !is_plain(url) || !ends_lines_well(bytes) {
+    let first_line = method.len() + " ".len() + url.len() + " HTTP/1.1".len();
+    let well_begun = bytes.starts_with(method.as_bytes()) && is_end(bytes, first_line);
+    if !well_begun || !is_plain(url) || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
     let path_len = url.bytes().position(|byte| byte == b'?');
@@ -135,8 +136,13 @@ fn judge<'a>(
     };
     let mut lengths = 0;
     for Header { name, value } in headers {
+        // No blanks behind the value either, which the parser has cut off.
+        let end = value.as_ptr().addr() + value.len() - bytes.as_ptr().addr();
+        if !is_end(bytes, end) {
+            return None;
+        }
         // The lengths tell nearly all other headers apart from these.
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let is = |known: &str| is_name(name, known);
         let known = &mut head.known;
         match name.len() {
             6 if is("expect") => return None,
@@ -162,30 +168,32 @@ fn judge<'a>(
     (lengths <= 1 && takes_body).then_some(head)
 }
 
-/// Whether a URL is a path, perhaps with a query, of characters that mean nothing else anywhere.
+/// Whether a URL is a path, perhaps with a query, of characters that are beyond doubt there. The
+/// parser has let none pass that is not visible.
 fn is_plain(url: &str) -> bool {
     let odd = |byte: u8| {
-        !(b'!'..=b'~').contains(&byte)
-            | ((b'['..=b'^').contains(&byte) | (b'{'..=b'}').contains(&byte))
-            | ((byte == b'"') | (byte == b'#') | (byte == b'<') | (byte == b'>') | (byte == b'`'))
+        (byte == b'"')
+            | (byte == b'#')
+            | (byte == b'<')
+            | (byte == b'>')
+            | (byte == b'`')
+            | (byte > b'~')
     };
     // Without branches, so that the compiler turns it into vector instructions.
     let any = url.bytes().fold(0, |any, byte| any | u8::from(odd(byte)));
     any == 0 && url.starts_with('/') && url.len() <= 8192
 }
 
-/// Whether every line ends with both of its characters, which are nowhere else.
-fn ends_lines_well(head: &[u8]) -> bool {
-    let Some((_, all_but_first)) = head.split_first() else {
-        return false;
-    };
-    let lonely = |before: u8, byte: u8| (before == b'\r') != (byte == b'\n');
-    // Without branches, as above.
-    let pairs = head[..all_but_first.len()].iter().zip(all_but_first);
-    let any = pairs.fold(0, |any, (before, byte)| {
-        any | u8::from(lonely(*before, *byte))
-    });
-    any == 0 && head.ends_with(b"\n") && !head.starts_with(b"\n")
+/// Whether a line ends here, with both of its characters.
+fn is_end(head: &[u8], at: usize) -> bool {
+    head.get(at..at + 2) == Some(b"\r\n")
+}
+
+/// Whether a name is `known`, which is as long and has small letters and hyphens only. Of all
+/// characters of a name only the capital letters become one of these with this bit.
+fn is_name(name: &str, known: &str) -> bool {
+    let pairs = name.bytes().zip(known.bytes());
+    pairs.fold(0, |apart, (byte, known)| apart | ((byte | 0x20) ^ known)) == 0
 }
 
 /// Whether `close` is among the tokens.

@@ -148,7 +148,7 @@ pub async fn serve<S: Site>(
             }
             Step::Post(post) => {
                 let posting = connection.post(&post, request.body, &mut missing);
-                let result = posting.await?;
+                let result = posting.await;
                 lane.finish(post.cors, result)
             }
         };
