@@ -39,6 +39,8 @@ pub(super) struct Cluster {
     /// What a node without clients has.
     baseline: Vec<Idle>,
     starts: usize,
+    /// What connects the networks of the nodes.
+    cables: [Option<String>; 3],
 }
 
 /// What is left of a node when nobody is there.
@@ -73,6 +75,7 @@ impl Cluster {
             clients,
             baseline: Vec::new(),
             starts: 0,
+            cables: [None, None, None],
         };
         for index in ALL {
             let node = cluster.launch(index, Start::default())?;
@@ -142,7 +145,8 @@ impl Cluster {
         // The command holds an end of the pipe that the log may be.
         drop(command);
         if let Ground::Namespaces = self.ground {
-            ground::connect(&mut process)?;
+            let before = self.cables[index].take();
+            self.cables[index] = Some(ground::connect(&mut process, before.as_deref())?);
         }
         let mut node = Node::of(process, public, control);
         wait_until(HEALED_WITHIN, || match node.lives() {

@@ -156,8 +156,16 @@ pub(super) fn command(node: usize, binary: &Path) -> Command {
     command
 }
 
-/// Connects the network of a process that was started with [`command`].
-pub(super) fn connect(process: &mut Child) -> Result<(), Fault> {
+/// Connects the network of a process that was started with [`command`], in the place of the one with
+/// the cable `before`; with which cable.
+///
+/// *Shape:* the network of a killed process lives on until the last of its connections has given up.
+/// As long as it is connected it speaks with the new one's address, and takes packets away from it.
+pub(super) fn connect(process: &mut Child, before: Option<&str>) -> Result<String, Fault> {
+    if let Some(before) = before {
+        // It may have ended by itself.
+        let _ = run("ip", &["link", "del", before]);
+    }
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let pid = process.id().to_string();
     let own = fs::read_link("/proc/self/ns/net").map_err(|error| error.to_string())?;
@@ -173,7 +181,10 @@ pub(super) fn connect(process: &mut Child) -> Result<(), Fault> {
     run("ip", &[&["link", "add", &cable][..], &there].concat())?;
     run("ip", &["link", "set", &cable, "master", "br0", "up"])?;
     let mut stdin = process.stdin.take().ok_or("its input is a pipe")?;
-    stdin.write_all(b"go\n").map_err(|error| error.to_string())
+    stdin
+        .write_all(b"go\n")
+        .map_err(|error| error.to_string())?;
+    Ok(cable)
 }
 
 /// Rules about the packets of one node.
