@@ -27,6 +27,10 @@ const BACKLOG: i32 = 4096;
 /// Longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// How long a client may take nothing of what was written to it. A session ends before that; an
+/// answer that nobody reads has no other end.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How long accepting rests after the system refused, at first and at most.
 const FIRST_REST: Duration = Duration::from_millis(5);
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -41,6 +45,10 @@ pub(crate) struct Listener(TcpListener);
 impl Listener {
     /// Binds `address`. Must be called within a runtime.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_with(address, UNREAD_TIMEOUT)
+    }
+
+    fn bind_with(address: SocketAddr, unread_timeout: Duration) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -48,6 +56,9 @@ impl Listener {
         if INHERITS_NODELAY {
             socket.set_tcp_nodelay(true)?;
         }
+        // Accepted connections have it from here.
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(unread_timeout))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self(TcpListener::from_std(socket.into())?))
@@ -240,11 +251,30 @@ async fn serve_by_hyper<S: Site>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let listener = Listener::bind_with(ANY_PORT, Duration::from_millis(500)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, client) = tokio::join!(listener.0.accept(), client);
+        let _client = client.unwrap();
+        let mut server = accepted.unwrap().0;
+        let writing = async { while server.write_all(&[0; 65_536]).await.is_ok() {} };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, writing).await.unwrap();
+    }
 
     #[tokio::test]
     async fn accepted_connections_do_not_wait_to_fill_packets() {
-        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let listener = Listener::bind(ANY_PORT).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (accepted, _client) = tokio::join!(listener.0.accept(), client);
         if INHERITS_NODELAY {
