@@ -3,7 +3,8 @@
 #   docker build -t sockhop .
 #   docker run --rm -p 127.0.0.1:8080:8080 sockhop
 #
-# The arguments PROFILE_… trade the speed of the binary for that of the build, for tests.
+# The arguments PROFILE_… trade the speed of the binary for that of the build, for tests. NODE is
+# `sockhop`, or one of crates/sockhop-node/examples: a node with other handlers than the chat's.
 
 # ---- manifests: what decides the dependencies, and empty sources ---------------------------
 
@@ -34,9 +35,12 @@ WORKDIR /src
 COPY --from=manifests /src ./
 RUN cargo build --release --locked -p sockhop-node --bins
 COPY . .
+ARG NODE=sockhop
 # Cargo compares times, and those of the checkout may be older than those of the empty sources.
 RUN find crates -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked -p sockhop-node --bins
+    && if [ "$NODE" = sockhop ]; then set -- --bins; else set -- --example "$NODE"; fi \
+    && cargo build --release --locked -p sockhop-node "$@" \
+    && cd target/release && { [ "$NODE" = sockhop ] || cp "examples/$NODE" sockhop; }
 
 # ---- the image -----------------------------------------------------------------------------
 
