@@ -54,6 +54,16 @@ const CONTRACT: [(&str, &str); 7] = [
     ("leave", r#"["leave","$room"]"#),
 ];
 
+/// The chat of the node; whoever joins a room leaves that before.
+const NODE: [(&str, &str); 3] = [
+    ("broadcast", r#"["chat message","$payload"]"#),
+    ("room", r#"["chat message",{"text":"$payload"}]"#),
+    (
+        "join",
+        r#"["join room",{"name":"load test","room":"$room"}]"#,
+    ),
+];
+
 impl App {
     /// The events of one of the known servers.
     #[must_use]
@@ -61,6 +71,7 @@ impl App {
         let list: &[(&'static str, &str)] = match name {
             "bench" => &BENCH,
             "contract" => &CONTRACT,
+            "node" => &NODE,
             "none" => &[],
             _ => return None,
         };
@@ -119,7 +130,7 @@ impl App {
         Some(text.replace("$room", room))
     }
 
-    /// Whether rooms are joined and left by events.
+    /// Whether rooms are joined by an event.
     #[must_use]
     pub fn joins_by_event(&self) -> bool {
         self.get("join")

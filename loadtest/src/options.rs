@@ -59,7 +59,7 @@ pub struct Options {
     /// First source address, for --sources against another host
     #[arg(long, value_name = "IPV4")]
     pub first_source: Option<std::net::Ipv4Addr>,
-    /// Events of the server: bench, contract, none
+    /// Events of the server: bench, contract, node, none
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
     /// One event of the server, as key=name or key=["name","$room","$payload"]

@@ -1,6 +1,6 @@
 //! One run, complete and checked.
 
-use std::net::{Ipv4Addr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -95,7 +95,7 @@ impl Plan {
         let options = options.over(scenario::defaults(scenario)?);
         let (targets, path) = targets(&options)?;
         let mut app = App::named(options.app.as_deref().unwrap_or("bench"))
-            .ok_or("--app is one of bench, contract, none")?;
+            .ok_or("--app is one of bench, contract, node, none")?;
         for event in &options.event {
             let (key, text) = event.split_once('=').ok_or("--event is key=event")?;
             app.set(key, text)?;
@@ -200,7 +200,8 @@ impl Plan {
     #[must_use]
     pub fn is_slow(&self, user: u32) -> bool {
         let share = self.options.slow.unwrap_or(0.0) / 100.0;
-        user >= self.publishers() && spread(user) < share
+        // Another order again, so that slow readers are on all transports.
+        user >= self.publishers() && spread(user.wrapping_mul(104_729)) < share
     }
 }
 
@@ -304,12 +305,13 @@ fn targets(options: &Options) -> Result<(Vec<Target>, String), String> {
         } else {
             format!("{host}:{port}")
         };
-        let mut addrs = full
+        let addrs = full
             .to_socket_addrs()
             .map_err(|error| format!("--url {url}: {error}"))?;
-        let addr = addrs
-            .next()
-            .ok_or_else(|| format!("--url {url}: no address"))?;
+        let addrs = of_one_family(addrs);
+        if addrs.is_empty() {
+            return Err(format!("--url {url}: no address"));
+        }
         let name = host
             .rsplit_once(':')
             .filter(|_| has_port)
@@ -323,17 +325,32 @@ fn targets(options: &Options) -> Result<(Vec<Target>, String), String> {
                 Some((made, server_name(name)?))
             }
         };
-        targets.push(Target {
+        targets.extend(addrs.into_iter().map(|addr| Target {
             addr,
             authority: host.to_owned(),
-            tls,
-        });
+            tls: tls.clone(),
+        }));
     }
     if targets.is_empty() {
         return Err("say which server: --url http://127.0.0.1:3000".to_owned());
     }
     let path = path.unwrap_or_else(|| "socket.io".to_owned());
     Ok((targets, format!("/{}/", path.trim_matches('/'))))
+}
+
+/// All addresses of a name, as the nodes behind one name of a cluster have; but not `::1` beside
+/// 127.0.0.1, where a server may listen on one of them only.
+fn of_one_family(addrs: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for addr in addrs {
+        let is_alike = found
+            .first()
+            .is_none_or(|first| first.is_ipv4() == addr.is_ipv4());
+        if is_alike && !found.contains(&addr) {
+            found.push(addr);
+        }
+    }
+    found
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, String> {

@@ -83,7 +83,7 @@ pub struct Event {
     pub took_us: u64,
     /// What.
     pub command: String,
-    /// `done`, or what went wrong.
+    /// `done`, what went wrong, or that it was not over yet.
     pub outcome: String,
 }
 

@@ -1,5 +1,6 @@
 //! One run from the first connect to the report.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -72,11 +73,10 @@ async fn go(plan: Plan) -> Result<Report, String> {
     measured.work_began_us = world.now_us();
     let own_before = Process::own().cpu_seconds();
     let began = Instant::now();
-    let steps = world.plan.steps.clone();
-    let steps: Vec<_> = steps
-        .into_iter()
-        .map(|step| spawn_local(take_step(Rc::clone(&world), step)))
-        .collect();
+    let events = Rc::new(RefCell::new(Vec::new()));
+    for step in world.plan.steps.clone() {
+        spawn_local(take_step(Rc::clone(&world), step, Rc::clone(&events)));
+    }
     {
         let _drive = Drive::start(&world);
         wait_or_interrupt(world.plan.duration).await;
@@ -94,13 +94,7 @@ async fn go(plan: Plan) -> Result<Report, String> {
     measured.open_at_end = world.live.borrow().len() as u64;
     world.give_up_waiting();
     world.ledger.borrow_mut().finish(world.now_us());
-    for step in steps {
-        if step.is_finished() {
-            measured.events.extend(step.await.ok().flatten());
-        } else {
-            step.abort();
-        }
-    }
+    measured.events = events.take();
     measured.own_pss_kib = Process::own().pss_kib();
 
     progress.phase("closing");
@@ -173,13 +167,20 @@ async fn measure_lag(world: Rc<World>) {
     }
 }
 
-async fn take_step(world: Rc<World>, step: Step) -> Option<Event> {
+/// Runs a command when its time has come, and enters it into the events.
+async fn take_step(world: Rc<World>, step: Step, events: Rc<RefCell<Vec<Event>>>) {
     tokio::time::sleep(step.at).await;
     let at_us = world.now_us();
     let mut command = tokio::process::Command::new("sh");
     command.arg("-c").arg(&step.command).kill_on_drop(true);
-    let output = command.output().await;
-    let outcome = match output {
+    let index = events.borrow().len();
+    events.borrow_mut().push(Event {
+        at_us,
+        took_us: 0,
+        command: step.command,
+        outcome: "still running at the end".to_owned(),
+    });
+    let outcome = match command.output().await {
         Ok(output) if output.status.success() => "done".to_owned(),
         Ok(output) => format!(
             "{}: {}",
@@ -188,12 +189,11 @@ async fn take_step(world: Rc<World>, step: Step) -> Option<Event> {
         ),
         Err(error) => error.to_string(),
     };
-    Some(Event {
-        at_us,
-        took_us: world.now_us() - at_us,
-        command: step.command,
-        outcome,
-    })
+    // None once the report has taken the events.
+    if let Some(event) = events.borrow_mut().get_mut(index) {
+        event.took_us = world.now_us() - at_us;
+        event.outcome = outcome;
+    }
 }
 
 async fn wait_or_interrupt(duration: Duration) {
