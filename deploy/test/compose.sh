@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# docker-compose.yml for real: built, up, used by clients, scraped, restarted node by node, scaled,
-# down. The last line is `N passed, M failed`.
+# docker-compose.yml for real: built, up, used by clients, put under load, scraped, restarted node by
+# node, scaled, down. The last line is `N passed, M failed`.
 #
 #   deploy/test/compose.sh
 #

@@ -122,7 +122,7 @@ describe('docker-compose', () => {
   after(() => { setTimeout(() => process.exit(process.exitCode), 5_000).unref(); });
 
   test('builds the image: small, not root, with a health check', async () => {
-    await compose('build');
+    await compose('--profile', 'loadtest', 'build');
     const format = '{{.Size}} {{.Config.User}} {{json .Config.Healthcheck.Test}}';
     const [size, user, health] = (await docker('image', 'inspect', '--format', format, 'sockhop')).split(' ');
     const base = /^FROM (debian:\S+)$/m.exec(readFileSync(`${root}Dockerfile`, 'utf8'))[1];
@@ -153,6 +153,18 @@ describe('docker-compose', () => {
     assert.equal(new Set(clients.map(nodeOf)).size, 3, 'clients are on all nodes');
     const speakers = new Map(clients.map((client) => [nodeOf(client), client]));
     for (const speaker of speakers.values()) await allHear(speaker, clients);
+  });
+
+  test('the load test of the profile finds no message lost', async (t) => {
+    const report = await compose('run', '--rm', '-T', 'loadtest');
+    assert.match(report, /^churn: 300 of 300 connected/m);
+    const owed = Number(/^ +owed +(\d+)$/m.exec(report)?.[1]);
+    assert.ok(owed > 10_000, report);
+    t.diagnostic(`${owed} deliveries owed`);
+    // The nodes with the events of the load test are built by the same instructions as these.
+    const { COMPOSE_FILE } = process.env;
+    const files = `${COMPOSE_FILE}:deploy/loadtest/target.yml`.split(':').flatMap((file) => ['-f', file]);
+    assert.match(await compose(...files, 'config'), /NODE: load_target/);
   });
 
   test('Prometheus has all targets up', async () => {
