@@ -403,15 +403,21 @@ impl World {
     fn ack(&self, user: &User, id: Option<u64>, data: &[u8]) {
         let mut waiting = user.waiting.borrow_mut();
         let at = waiting.iter().position(|(other, _)| Some(*other) == id);
-        let found = at.and_then(|at| waiting.remove(at).map(|(id, what)| (at, id, what)));
+        // A join may wait for the whole cluster, and holds nothing else up.
+        let overtakes = |at| {
+            let mut before = waiting.range(..at);
+            before.any(|(_, what)| matches!(what, Waiting::Echo { .. }))
+        };
+        let overtook = at.is_some_and(overtakes);
+        let found = at.and_then(|at| waiting.remove(at));
         drop(waiting);
         match found {
             None => self.stats.borrow_mut().echo_duplicates += 1,
-            Some((at, id, Waiting::Echo { due_us })) => {
+            Some((id, Waiting::Echo { due_us })) => {
                 let now_us = self.now_us();
                 let mut stats = self.stats.borrow_mut();
                 stats.answered(now_us.saturating_sub(due_us));
-                stats.echo_reordered += u64::from(at > 0);
+                stats.echo_reordered += u64::from(overtook);
                 let stamp = Stamp::find(data);
                 let same = stamp
                     .is_some_and(|stamp| stamp.run == self.run && u64::from(stamp.number) == id);
@@ -421,8 +427,8 @@ impl World {
                     self.echo(user, now_us);
                 }
             }
-            Some((_, _, Waiting::Join { channel })) => self.joined(user, channel),
-            Some((_, _, Waiting::Leave { channel })) => {
+            Some((_, Waiting::Join { channel })) => self.joined(user, channel),
+            Some((_, Waiting::Leave { channel })) => {
                 if let Some(peer) = user.peer.get() {
                     let now_us = self.now_us();
                     self.ledger

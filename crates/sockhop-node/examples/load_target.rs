@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (text(name), text(value))
     });
     let config = Cli::parse().config(environment)?;
-    telemetry::init(&config.log_filter, config.log_format);
+    let _logs = telemetry::init(&config.log_filter, config.log_format);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = config.workers {
         runtime.worker_threads(workers.get());
