@@ -24,8 +24,8 @@ RUN echo 'fn main() {}' > /tmp/main.rs \
 # ---- build ---------------------------------------------------------------------------------
 
 FROM rust:1.95-slim-trixie AS build
-ARG PROFILE_LTO=thin
-ARG PROFILE_UNITS=4
+ARG PROFILE_LTO=fat
+ARG PROFILE_UNITS=1
 ARG PROFILE_OPT=3
 ENV CARGO_PROFILE_RELEASE_LTO=$PROFILE_LTO \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$PROFILE_UNITS \

@@ -6,6 +6,7 @@ from xml.sax.saxutils import escape
 COLOURS = {
     "sockhop": "#0b6e4f",
     "socketioxide": "#c8553d",
+    "socketioxide, axum": "#e39a88",
     "socket.io": "#e0a030",
     "python-socketio": "#4a6fa5",
     "floor": "#777777",
