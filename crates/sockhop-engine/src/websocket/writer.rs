@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use engineio_proto::{Encoded, Frame, GaveWay, GivesWay, ProtocolVersion};
@@ -129,14 +129,16 @@ impl FrameWriter {
         done: &mut Written,
     ) -> Poll<std::io::Result<()>> {
         while !self.entries.is_empty() {
-            let headers = self.binary_headers();
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.gather(&headers, &mut slices);
-            let Poll::Ready(result) = Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count])
-            else {
-                return Poll::Pending;
+            let attempt = match self.only_slice() {
+                Some(bytes) => Pin::new(&mut *io).poll_write(cx, bytes),
+                None => {
+                    let headers = self.binary_headers();
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let count = self.gather(&headers, &mut slices);
+                    Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count])
+                }
             };
-            let taken = result?;
+            let taken = ready!(attempt)?;
             if taken == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
@@ -147,6 +149,24 @@ impl FrameWriter {
             self.entries = VecDeque::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// All that waits, if it is one slice: the kernel takes that for less than a vector of one.
+    fn only_slice(&self) -> Option<&[u8]> {
+        if self.entries.len() > 1 {
+            return None;
+        }
+        let whole = match self.entries.front()? {
+            Entry::Own { frames, .. } => frames,
+            Entry::Packet {
+                encoded,
+                first_frame,
+            } if *first_frame + 1 == encoded.frame_count() => {
+                encoded.frame(*first_frame)?.websocket_text()?
+            }
+            Entry::Packet { .. } => return None,
+        };
+        whole.get(self.written..)
     }
 
     /// Headers of the binary frames among the first entries, which the slices refer to.
