@@ -112,7 +112,7 @@ def load(results, rounds):
 SERIES = {
     "receivers": ("CPU of the server for each delivered message, two broadcasts in flight, µs",
                   "receivers"),
-    "nodes": ("the same with several nodes on one Redis, 1,000 receivers in all, µs", "nodes"),
+    "nodes": ("one broadcast at a time, with several nodes on one Redis, 1,000 receivers in all, µs", "nodes"),
     "idle": ("memory of an idle WebSocket connection, KB", "connections"),
 }
 

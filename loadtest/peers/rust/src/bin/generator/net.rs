@@ -8,6 +8,9 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+/// Longer than the 25 s between pings, so that idle clients are no error.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Connections to one address; more would run out of local ports.
 const PER_ADDRESS: usize = 8000;
 
@@ -149,10 +152,9 @@ impl Net {
 
     /// Waits for news and hands it out, with the number of its connection. Pings are answered.
     pub fn turn(&mut self, heard: &mut dyn FnMut(usize, Incoming<'_>)) -> io::Result<()> {
-        self.poll
-            .poll(&mut self.events, Some(Duration::from_secs(20)))?;
+        self.poll.poll(&mut self.events, Some(PATIENCE))?;
         if self.events.is_empty() {
-            return Err(io::Error::other("nothing arrived for 20 s"));
+            return Err(io::Error::other("nothing arrived for 30 s"));
         }
         let mut pings = Vec::new();
         for event in &self.events {
