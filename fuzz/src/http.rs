@@ -1,4 +1,4 @@
-//! Heads of HTTP requests. The reader is private to its crate, so its file is read again.
+//! Heads of HTTP requests. Their readers are private to their crate, so its files are read again.
 
 #[allow(
     dead_code,
@@ -8,6 +8,15 @@
 )]
 #[path = "../../crates/sockhop-engine/src/lane/head.rs"]
 mod head;
+
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "a file of another crate, of which this uses a part"
+)]
+#[path = "../../crates/sockhop-engine/src/lane/familiar.rs"]
+mod familiar;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,6 +32,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
+use familiar::Memory;
 use head::{MAX_HEADERS, Reading, RequestHead, Verb};
 
 /// What a request says, whoever has read it.
@@ -42,9 +52,7 @@ impl Said {
             Verb::Options => "OPTIONS",
             Verb::Other => unreachable!("is not in the lane"),
         };
-        let header = |header: &httparse::Header<'_>| {
-            (header.name.to_ascii_lowercase(), header.value.to_vec())
-        };
+        let header = |(name, value): (&str, &[u8])| (name.to_ascii_lowercase(), value.to_vec());
         let mut headers: Vec<_> = head.headers.iter().map(header).collect();
         // A map keeps the order of the values of one name only.
         headers.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -145,5 +153,36 @@ pub fn request_head(data: &[u8]) {
             matches!(reading, Reading::Partial),
             "{part} bytes are enough"
         );
+    }
+    remembered(&head, data);
+}
+
+/// A head that is recalled, the same or another, is what it would be if it were read.
+fn remembered(head: &RequestHead<'_>, data: &[u8]) {
+    let mut memory = Memory::default();
+    memory.learn(head, data);
+    memory.learn(head, data);
+    let mut other = data.to_vec();
+    // Places and changes as good as random, but the same for the same input.
+    let mut place = data.iter().fold(5381_usize, |hash, byte| {
+        hash.wrapping_mul(33).wrapping_add(usize::from(*byte))
+    });
+    for change in [0, 0x01, 0x02, 0x20, 0x09, 0xff] {
+        place = place.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        let at = place % head.len;
+        other[at] ^= change;
+        if let Some(recalled) = memory.recall(&other) {
+            let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+            let Reading::Head(read) = head::read(&other, &mut slots) else {
+                panic!("recalled, but not for the lane");
+            };
+            assert_eq!(Said::in_lane(&recalled), Said::in_lane(&read));
+            assert_eq!((recalled.known, recalled.len), (read.known, read.len));
+            assert_eq!(
+                (recalled.closes, recalled.upgrades),
+                (read.closes, read.upgrades)
+            );
+        }
+        other[at] ^= change;
     }
 }

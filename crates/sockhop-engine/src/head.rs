@@ -139,7 +139,7 @@ impl<'a> Head<'a> {
             Self::Read(head, _) => {
                 let headers = head.headers.iter();
                 headers
-                    .map(|header| len(header.name.len(), header.value.len()))
+                    .map(|(name, value)| len(name.len(), value.len()))
                     .sum()
             }
         }
@@ -166,8 +166,8 @@ impl<'a> Head<'a> {
                 }
             }
             Self::Read(head, _) => {
-                for header in head.headers {
-                    push(header.name, header.value);
+                for (name, value) in head.headers.iter() {
+                    push(name, value);
                 }
             }
         }
@@ -212,9 +212,9 @@ fn parsed(head: &RequestHead<'_>, client: SocketAddr) -> Parts {
     };
     // The lane takes no URLs and names that the library does not.
     parts.uri = head.url.parse().unwrap_or_default();
-    for header in head.headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(header.value)) {
+    for (name, value) in head.headers.iter() {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
             parts.headers.append(name, value);
         }
     }

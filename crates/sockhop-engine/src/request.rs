@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use engineio_proto::{PollingPeer, ProtocolVersion, RequestError, SessionId, Transport};
 use http::header;
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::EngineConfig;
 use crate::head::{self, Head};
@@ -73,21 +74,17 @@ struct RawQuery<'a> {
 
 impl<'a> RawQuery<'a> {
     fn parse(query: &'a str) -> Self {
-        let mut raw = Self::default();
-        let (mut begin, mut equals) = (0, None);
-        for (index, byte) in query.bytes().enumerate() {
-            match byte {
-                b'&' => {
-                    raw.take_pair(&query[begin..index], equals);
-                    (begin, equals) = (index + 1, None);
-                }
-                b'=' => equals = equals.or(Some(index - begin)),
-                // Clients rarely write anything that needs decoding.
-                b'%' | b'+' => return Self::decode(query),
-                _ => {}
-            }
+        let bytes = query.as_bytes();
+        if memchr2(b'%', b'+', bytes).is_some() {
+            // Clients rarely write anything that needs decoding.
+            return Self::decode(query);
         }
-        raw.take_pair(&query[begin..], equals);
+        let mut raw = Self::default();
+        let mut begin = 0;
+        for end in memchr_iter(b'&', bytes).chain([bytes.len()]) {
+            raw.take_pair(&query[begin..end]);
+            begin = end + 1;
+        }
         raw
     }
 
@@ -98,8 +95,8 @@ impl<'a> RawQuery<'a> {
     }
 
     /// Takes a pair, whose name ends where the first equals sign is.
-    fn take_pair(&mut self, pair: &'a str, equals: Option<usize>) {
-        match equals {
+    fn take_pair(&mut self, pair: &'a str) {
+        match memchr(b'=', pair.as_bytes()) {
             Some(equals) => self.take(&pair[..equals], pair[equals + 1..].into()),
             None => self.take(pair, "".into()),
         }

@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 use tungstenite::handshake::derive_accept_key;
 
 use crate::admission::Unadmitted;
@@ -85,7 +86,7 @@ impl Answer {
     }
 
     /// Appends what is on the wire before the body.
-    pub(crate) fn write_head(&self, closes: bool, out: &mut Vec<u8>) {
+    pub(crate) fn write_head(&self, now: Instant, closes: bool, out: &mut Vec<u8>) {
         let line = |out: &mut Vec<u8>, name: &str, value: &[u8]| {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
@@ -123,7 +124,7 @@ impl Answer {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"date: ");
-        write_date(out);
+        write_date(now, out);
         out.extend_from_slice(b"\r\n\r\n");
     }
 

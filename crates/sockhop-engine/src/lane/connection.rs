@@ -12,7 +12,9 @@ use bytes::{Bytes, BytesMut};
 use engineio_proto::Detached;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::familiar::Memory;
 use super::head::{self, MAX_HEADERS, Reading, RequestHead, Verb};
 use super::{Found, Lane, Site};
 use crate::ServerStream;
@@ -48,6 +50,8 @@ pub(super) struct Connection<'s, S> {
     unread: Vec<u8>,
     /// So much of it is known to have no end of a head.
     searched: usize,
+    /// The headers of earlier requests.
+    memory: Memory,
 }
 
 /// A request in the lane.
@@ -84,6 +88,7 @@ impl<'s, S: Site> Connection<'s, S> {
             max_head_bytes,
             unread: Vec::new(),
             searched: 0,
+            memory: Memory::default(),
         }
     }
 
@@ -139,14 +144,19 @@ impl<'s, S: Site> Connection<'s, S> {
     /// What `bytes` are; `None` if they are not all that there is to come. What is not used of them
     /// is kept.
     fn begin(&mut self, bytes: &[u8]) -> Option<Next<'s>> {
-        let may_be_whole =
-            self.searched == 0 || ends_head(&bytes[self.searched.saturating_sub(2)..]);
+        let searched = std::mem::take(&mut self.searched);
+        let memory = std::mem::take(&mut self.memory);
+        let recalled = memory.recall(bytes).map(|head| self.take(&head, bytes));
+        self.memory = memory;
+        if recalled.is_some() {
+            return recalled;
+        }
+        let may_be_whole = searched == 0 || ends_head(&bytes[searched.saturating_sub(2)..]);
         let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let reading = match may_be_whole {
             true => head::read(bytes, &mut slots),
             false => Reading::Partial,
         };
-        self.searched = 0;
         match reading {
             Reading::Partial if bytes.len() < self.max_head_bytes => {
                 self.keep(bytes);
@@ -157,14 +167,20 @@ impl<'s, S: Site> Connection<'s, S> {
                 self.keep(bytes);
                 Some(Next::Odd)
             }
-            Reading::Head(head) => match self.find(&head) {
-                Some(found) => Some(self.serve(&head, &found, &bytes[head.len..])),
-                None => {
-                    self.keep(bytes);
-                    Some(Next::Odd)
-                }
-            },
+            Reading::Head(head) => {
+                self.memory.learn(&head, bytes);
+                Some(self.take(&head, bytes))
+            }
         }
+    }
+
+    /// Begins to serve the request whose head `bytes` begin with.
+    fn take(&mut self, head: &RequestHead<'_>, bytes: &[u8]) -> Next<'s> {
+        if let Some(found) = self.find(head) {
+            return self.serve(head, &found, &bytes[head.len..]);
+        }
+        self.keep(bytes);
+        Next::Odd
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -186,7 +202,7 @@ impl<'s, S: Site> Connection<'s, S> {
         let tcp = &mut self.tcp;
         let mut take_over = |answer: &Answer| {
             let mut held = Vec::with_capacity(256);
-            answer.write_head(false, &mut held);
+            answer.write_head(Instant::now(), false, &mut held);
             Some(Upgrading::Here(Box::new(Switched {
                 tcp: tcp.take()?,
                 held: held.into(),
@@ -309,13 +325,14 @@ impl<'s, S: Site> Connection<'s, S> {
         !too_much && matches!(skipped, Ok(Some(())))
     }
 
-    /// Writes an answer, whose connection may end with it.
-    pub(super) async fn write(&mut self, answer: Answer, last: bool) -> io::Result<()> {
+    /// Writes an answer, whose connection may end with it; tells when that was done.
+    pub(super) async fn write(&mut self, answer: Answer, last: bool) -> io::Result<Instant> {
+        let now = Instant::now();
         let tcp = self.tcp.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         let is_copied = answer.body().len() <= COPIED_BODY_BYTES;
         let mut rest = WRITE_BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
-            answer.write_head(last, buffer);
+            answer.write_head(now, last, buffer);
             if is_copied {
                 buffer.extend_from_slice(answer.body());
             }
@@ -327,13 +344,14 @@ impl<'s, S: Site> Connection<'s, S> {
                 Err(error) => Err(error),
             }
         })?;
-        if !rest.is_empty() {
-            tcp.write_all_buf(&mut rest).await?;
+        if rest.is_empty() && is_copied {
+            return Ok(now);
         }
+        tcp.write_all_buf(&mut rest).await?;
         if !is_copied {
             tcp.write_all_buf(&mut answer.into_body()).await?;
         }
-        Ok(())
+        Ok(Instant::now())
     }
 
     /// Says that nothing more is said.

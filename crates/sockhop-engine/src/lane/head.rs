@@ -6,6 +6,9 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
+use memchr::memchr;
+
+use super::familiar::Familiar;
 
 /// Headers of a request; those of one with more are left to hyper.
 pub(super) const MAX_HEADERS: usize = 64;
@@ -30,8 +33,8 @@ pub struct RequestHead<'a> {
     /// Path and query.
     pub(crate) url: &'a str,
     path_len: usize,
-    pub(crate) known: Known<'a>,
-    pub(crate) headers: &'a [Header<'a>],
+    pub(crate) known: Known<&'a [u8]>,
+    pub(crate) headers: Headers<'a>,
     /// Bytes of the head.
     pub(crate) len: usize,
     pub(crate) body_len: usize,
@@ -41,13 +44,25 @@ pub struct RequestHead<'a> {
     pub(crate) upgrades: bool,
 }
 
-/// The first values of the headers that are asked for with every request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Known<'a> {
-    pub(crate) origin: Option<&'a [u8]>,
-    pub(crate) content_type: Option<&'a [u8]>,
-    pub(crate) accept_encoding: Option<&'a [u8]>,
-    pub(crate) websocket_version: Option<&'a [u8]>,
+/// All headers of a head, in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Headers<'a> {
+    /// As they were read.
+    Read(&'a [Header<'a>]),
+    /// As they were read before, and what they say of the body's length this time.
+    Familiar {
+        familiar: &'a Familiar,
+        content_length: &'a [u8],
+    },
+}
+
+/// The first values of the headers that are asked for with every request, or where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known<V> {
+    pub(crate) origin: Option<V>,
+    pub(crate) content_type: Option<V>,
+    pub(crate) accept_encoding: Option<V>,
+    pub(crate) websocket_version: Option<V>,
 }
 
 /// What the bytes of a connection begin with.
@@ -60,7 +75,73 @@ pub(crate) enum Reading<'a> {
     Head(RequestHead<'a>),
 }
 
+impl<'a> Headers<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Read(headers) => headers.len(),
+            Self::Familiar { familiar, .. } => familiar.len(),
+        }
+    }
+
+    /// Name and value of a header.
+    pub(super) fn at(self, index: usize) -> (&'a str, &'a [u8]) {
+        match self {
+            Self::Read(headers) => (headers[index].name, headers[index].value),
+            Self::Familiar {
+                familiar,
+                content_length,
+            } => familiar.at(index, content_length),
+        }
+    }
+
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> {
+        (0..self.len()).map(move |index| self.at(index))
+    }
+}
+
+impl<V> Known<V> {
+    pub(super) const NOTHING: Self = Self {
+        origin: None,
+        content_type: None,
+        accept_encoding: None,
+        websocket_version: None,
+    };
+}
+
+impl<V: Copy> Known<V> {
+    pub(super) fn map<W>(&self, f: impl Fn(V) -> W) -> Known<W> {
+        Known {
+            origin: self.origin.map(&f),
+            content_type: self.content_type.map(&f),
+            accept_encoding: self.accept_encoding.map(&f),
+            websocket_version: self.websocket_version.map(&f),
+        }
+    }
+}
+
 impl<'a> RequestHead<'a> {
+    pub(super) fn new(
+        verb: Verb,
+        url: &'a str,
+        headers: Headers<'a>,
+        known: Known<&'a [u8]>,
+        len: usize,
+        body_len: usize,
+    ) -> Self {
+        let path_len = memchr(b'?', url.as_bytes());
+        Self {
+            verb,
+            url,
+            path_len: path_len.unwrap_or(url.len()),
+            known,
+            headers,
+            len,
+            body_len,
+            closes: false,
+            upgrades: false,
+        }
+    }
+
     /// The path as requested.
     #[must_use]
     pub fn path(&self) -> &'a str {
@@ -80,8 +161,8 @@ impl<'a> RequestHead<'a> {
     ) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         self.headers
             .iter()
-            .filter(move |header| header.name.eq_ignore_ascii_case(name))
-            .map(|header| header.value)
+            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 }
 
@@ -122,18 +203,8 @@ fn judge<'a>(
     if !well_begun || !is_plain(url) || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
-    let path_len = url.bytes().position(|byte| byte == b'?');
-    let mut head = RequestHead {
-        verb,
-        url,
-        path_len: path_len.unwrap_or(url.len()),
-        known: Known::default(),
-        headers,
-        len: bytes.len(),
-        body_len: 0,
-        closes: false,
-        upgrades: false,
-    };
+    let (all, len) = (Headers::Read(headers), bytes.len());
+    let mut head = RequestHead::new(verb, url, all, Known::NOTHING, len, 0);
     let mut lengths = 0;
     for Header { name, value } in headers {
         // No blanks behind the value either, which the parser has cut off.
@@ -168,11 +239,11 @@ fn judge<'a>(
     (lengths <= 1 && takes_body).then_some(head)
 }
 
-/// Whether a URL is a path, perhaps with a query, of characters that are beyond doubt there. The
-/// parser has let none pass that is not visible.
-fn is_plain(url: &str) -> bool {
+/// Whether a URL is a path, perhaps with a query, of characters that are beyond doubt there.
+pub(super) fn is_plain(url: &str) -> bool {
     let odd = |byte: u8| {
-        (byte == b'"')
+        (byte <= b' ')
+            | (byte == b'"')
             | (byte == b'#')
             | (byte == b'<')
             | (byte == b'>')
@@ -203,7 +274,7 @@ fn names_close(value: &[u8]) -> bool {
 }
 
 /// Digits and nothing else, few enough to be no matter of interpretation.
-fn length(value: &[u8]) -> Option<usize> {
+pub(super) fn length(value: &[u8]) -> Option<usize> {
     let digits = (1..=15).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     if !digits {
         return None;

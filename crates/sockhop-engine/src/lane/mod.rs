@@ -16,6 +16,7 @@
 //! ```
 
 mod connection;
+mod familiar;
 mod head;
 
 use std::future::poll_fn;
@@ -153,14 +154,14 @@ pub async fn serve<S: Site>(
             }
         };
         let last = closes || answer.closes() || tasks.is_stopping();
-        connection.write(answer, last).await.ok()?;
+        let answered = connection.write(answer, last).await.ok()?;
         // A client that writes before it reads has more to say, and nobody listens.
         let skipped = connection.skip(missing).await;
         if last || !skipped {
             connection.shutdown().await;
             return None;
         }
-        deadline = Instant::now() + config.idle_timeout;
+        deadline = answered + config.idle_timeout;
         head_begun = false;
     }
 }
