@@ -65,8 +65,15 @@ impl TimerTable {
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
-        let next = self.deadlines.iter().flatten().min()?;
-        self.epoch.checked_add(Duration::from_nanos(next.get()))
+        // Asked at the end of every turn of a session, hence without branches.
+        let deadlines = self.deadlines.iter();
+        let next = deadlines.fold(u64::MAX, |next, deadline| {
+            next.min(deadline.map_or(u64::MAX, NonZeroU64::get))
+        });
+        if next == u64::MAX {
+            return None;
+        }
+        self.epoch.checked_add(Duration::from_nanos(next))
     }
 
     /// Stops and returns the timer that expired first by `now`, and how long ago.

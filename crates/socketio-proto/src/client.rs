@@ -224,11 +224,13 @@ impl<A> Client<A> {
     /// When [`Self::handle_timeout`] has to be called, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let earlier = |one: Option<Instant>, other: Option<Instant>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
         let reassembly = self.reassembly.as_ref().map(|waiting| waiting.deadline());
-        [self.connect_deadline, reassembly, self.acks.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadline = earlier(self.connect_deadline, self.acks.next_deadline());
+        earlier(deadline, reassembly)
     }
 
     /// The next thing to tell. The memory of the queue is freed with the `None` at its end.

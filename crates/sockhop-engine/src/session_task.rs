@@ -134,7 +134,10 @@ impl<H: Handler> Future for SessionTask<H> {
         let mut this = self.project();
         for _ in 0..MAX_ROUNDS {
             let now = now();
-            this.driver.timeouts(now);
+            // Nothing is due before the deadline that was found last; newer ones are found below.
+            if this.armed.is_none_or(|armed| armed <= now) {
+                this.driver.timeouts(now);
+            }
             let again = this.driver.round(cx, now);
             if this.driver.parts.session.is_closed() {
                 this.driver.end_turn();
@@ -165,6 +168,8 @@ impl<H: Handler> Future for SessionTask<H> {
             return Poll::Pending;
         }
         this.driver.end_turn();
+        // New deadlines have not been looked at.
+        *this.armed = None;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -185,21 +190,22 @@ impl<H: Handler> Driver<H> {
         if std::mem::take(&mut self.called) && self.take_outbox(now) {
             self.drain(now);
         }
-        again |= self.flush_transports(cx, now);
-        again |= self.drain(now);
+        if self.flush_transports(cx, now) {
+            self.drain(now);
+            again = true;
+        }
         again |= self.make_room(now);
         self.tell_writable();
         again
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [
-            self.parts.session.poll_timeout(),
-            self.parts.handler.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let session = self.parts.session.poll_timeout();
+        let handler = self.parts.handler.poll_timeout();
+        match (session, handler) {
+            (Some(session), Some(handler)) => Some(session.min(handler)),
+            (session, handler) => session.or(handler),
+        }
     }
 
     fn timeouts(&mut self, now: Instant) {
@@ -484,6 +490,7 @@ impl<H: Handler> Driver<H> {
         );
     }
 
+    /// Writes what the transports hold; whether one failed, of which the session has news then.
     fn flush_transports(&mut self, cx: &mut TaskContext<'_>, now: Instant) -> bool {
         let (written, failed) = self.transports.flush(cx);
         if written.refund_bytes > 0 {
