@@ -196,6 +196,14 @@ impl Metrics {
         }
     }
 
+    /// Sessions that are open now, of all mounts that share these metrics.
+    #[must_use]
+    pub fn open_sessions(&self) -> u64 {
+        let open: i64 = self.kinds.iter().map(|kind| kind.open.get()).sum();
+        // An upgrade between two reads may hide a session, or show it twice.
+        open.try_into().unwrap_or(0)
+    }
+
     pub(crate) fn opened(&self, transport: Transport, version: ProtocolVersion) {
         let kind = self.of(transport, version);
         kind.opened.inc();

@@ -23,6 +23,7 @@ mod config;
 mod control;
 mod doctor;
 mod drain;
+mod heap;
 mod http;
 mod log_queue;
 mod node;

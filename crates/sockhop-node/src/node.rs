@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::client_files::ClientFiles;
 use crate::control::{Control, ControlSite, Phase, Readiness, watch_cluster, watch_lateness};
 use crate::drain::{DrainConfig, close_sessions};
+use crate::heap::release_memory;
 use crate::http::{
     Clients, ClientsConfig, Listener, MountPoint, Mounts, Page, PublicSite, Serving, Site, serve,
 };
@@ -314,7 +315,9 @@ impl Node {
         if let Some(private) = private {
             running.join_others(private, &registry)?;
         }
-        watch_lateness(&registry, running.server.tasks())?;
+        let tasks = running.server.tasks();
+        watch_lateness(&registry, tasks)?;
+        release_memory(&registry, running.server.engine_parts().metrics, tasks)?;
         if let Some(address) = running.config.control {
             let (listener, address) = bind(address)?;
             tracing::info!("control on http://{address}");

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// The floor of every crate of the workspace; nothing depends on a higher floor.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
     ("engineio-proto", 0),
+    ("sockhop-heap", 0),
     ("sockhop-outbox", 0),
     ("socketio-proto", 1),
     ("sockhop-adapter", 2),
