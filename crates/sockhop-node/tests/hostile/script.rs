@@ -238,7 +238,8 @@ fn once() -> usize {
 impl Data {
     pub(crate) fn bytes(&self, vars: &Vars) -> Vec<u8> {
         let mut bytes = vars.fill(&self.text).into_bytes();
-        let hex: Vec<u8> = self.hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let hex = vars.fill(&self.hex);
+        let hex: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
         bytes.extend(hex.chunks(2).map(|pair| {
             let pair = std::str::from_utf8(pair).unwrap_or_default();
             u8::from_str_radix(pair, 16).unwrap_or_default()
