@@ -20,6 +20,8 @@ mkdir -p "$(dirname "$log")"
 export CARGO_TERM_COLOR=never
 
 {
+  # The node of the files for MessagePack, which `--test` alone does not build.
+  cargo build -p sockhop-node --locked --example contract
   cargo test -p sockhop-node --locked --no-fail-fast --test hostile -- --nocapture
   cargo test -p testkit --locked --no-fail-fast --test fuzz -- --nocapture
 } >"$log" 2>&1

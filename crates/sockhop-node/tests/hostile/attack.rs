@@ -9,10 +9,14 @@ use testkit::RedisServer;
 
 use crate::peer::{Answer, Arrived, Fault, Frame, Peer, head, sid_in, upgrade_headers};
 use crate::process::{PATIENCE, echo};
-use crate::script::{Abandon, Case, FrameStep, Open, Publish, Request, Step, Vars};
+use crate::script::{Abandon, Case, FrameStep, Open, Publish, Request, Step, Vars, words};
 
 /// How long the server may take bytes that nobody reads the answers of.
 const STUCK: Duration = Duration::from_secs(2);
+
+/// The mount that every node has, and the one of the example.
+const SOCKET_IO: &str = "/socket.io/";
+const MSGPACK: &str = "/msgpack/";
 
 /// What is attacked.
 pub(crate) struct Target<'a> {
@@ -28,8 +32,10 @@ pub(crate) struct Attack<'a> {
     vars: Vars,
     peers: HashMap<String, Peer>,
     current: String,
-    /// Polling sessions, as query strings.
+    /// The polling session, as the target of its requests.
     polling: String,
+    /// Where the last session was opened.
+    mount: String,
     /// Requests, frames and cut connections.
     pub(crate) inputs: usize,
 }
@@ -69,6 +75,7 @@ impl<'a> Attack<'a> {
             peers: HashMap::new(),
             current: String::new(),
             polling: String::new(),
+            mount: String::new(),
             inputs: 0,
         }
     }
@@ -136,12 +143,8 @@ impl<'a> Attack<'a> {
                 Ok(())
             }
             Step::Frame(frame) => self.frames(frame),
-            Step::Text(text) => {
-                let text = self.vars.fill(text);
-                self.inputs += 1;
-                self.peer()?.write(&Frame::text(&text).bytes());
-                Ok(())
-            }
+            Step::Msgpack(words) => self.frame(&Frame::binary(words.bytes(&self.vars))),
+            Step::Text(text) => self.frame(&Frame::text(&self.vars.fill(text))),
             Step::Expect(text) => self.expect(text, soon),
             Step::Closed(codes) => self.closed(codes, soon),
             Step::Ends(ms) => {
@@ -164,6 +167,7 @@ impl<'a> Attack<'a> {
                 name.clone_into(&mut self.current);
                 Ok(())
             }
+            Step::Echo(_) if self.mount == MSGPACK => self.echo_msgpack(soon),
             Step::Echo(_) => echo(self.peer()?, 7),
             Step::Alive(alive) => self.alive(*alive, soon),
             Step::CutEverywhere(request) => self.cut_everywhere(request),
@@ -178,7 +182,8 @@ impl<'a> Attack<'a> {
             "EIO={}&transport={}{}",
             open.eio, open.transport, open.query
         );
-        let target = format!("/socket.io/?{query}");
+        let target = format!("{}?{query}", open.mount);
+        open.mount.clone_into(&mut self.mount);
         let mut peer = self.connect()?;
         let deadline = Instant::now() + PATIENCE;
         self.inputs += 1;
@@ -189,7 +194,7 @@ impl<'a> Attack<'a> {
             self.vars.sid = answer
                 .sid()
                 .ok_or_else(|| format!("no session: {answer:?}"))?;
-            self.polling = format!("EIO={}&transport=polling&sid={}", open.eio, self.vars.sid);
+            self.polling = format!("{target}&sid={}", self.vars.sid);
             return Ok(());
         }
         peer.write(head("GET", &target, &upgrade_headers()).as_bytes());
@@ -200,6 +205,11 @@ impl<'a> Attack<'a> {
         };
         self.vars.sid = sid_in(&opened).ok_or("no session id")?;
         self.keep("websocket", peer);
+        if open.join && open.mount == MSGPACK {
+            self.peer()?
+                .write(&Frame::binary(words("82 'type 00 'nsp '/")).bytes());
+            return self.expect_msgpack(&words("'type 00"), deadline);
+        }
         if open.join && open.eio == "4" {
             self.peer()?.write(&Frame::text("40").bytes());
         }
@@ -264,6 +274,12 @@ impl<'a> Attack<'a> {
         Ok(answer)
     }
 
+    fn frame(&mut self, frame: &Frame) -> Result<(), Fault> {
+        self.inputs += 1;
+        self.peer()?.write(&frame.bytes());
+        Ok(())
+    }
+
     fn frames(&mut self, step: &FrameStep) -> Result<(), Fault> {
         let declared = step
             .declared
@@ -290,6 +306,24 @@ impl<'a> Attack<'a> {
         }
     }
 
+    /// Waits for a binary frame with these bytes in it.
+    fn expect_msgpack(&mut self, bytes: &[u8], deadline: Instant) -> Result<(), Fault> {
+        loop {
+            match self.peer()?.arrived(deadline)? {
+                Arrived::Binary(arrived) if contains(&arrived, bytes) => return Ok(()),
+                Arrived::Binary(_) => {}
+                other => return Err(format!("expected {bytes:02x?}, not {other:?}")),
+            }
+        }
+    }
+
+    /// Asks for an acknowledgement in MessagePack and waits for it.
+    fn echo_msgpack(&mut self, deadline: Instant) -> Result<(), Fault> {
+        let event = words("84 'type 02 'nsp '/ 'id 07 'data 92 'message-with-ack 2a");
+        self.peer()?.write(&Frame::binary(event).bytes());
+        self.expect_msgpack(&words("91 2a"), deadline)
+    }
+
     fn closed(&mut self, codes: &[u16], deadline: Instant) -> Result<(), Fault> {
         loop {
             match self.peer()?.arrived(deadline)? {
@@ -302,8 +336,8 @@ impl<'a> Attack<'a> {
 
     /// A session that is there takes a noop; one that is not is unknown, at every node.
     fn alive(&mut self, alive: bool, deadline: Instant) -> Result<(), Fault> {
-        let target = format!("/socket.io/?{}", self.polling);
-        let eio3 = self.polling.starts_with("EIO=3");
+        let target = self.polling.clone();
+        let eio3 = target.contains("EIO=3");
         let body = if eio3 { "1:6" } else { "6" };
         let headers = [
             "Connection: close".to_owned(),
@@ -344,6 +378,7 @@ impl<'a> Attack<'a> {
         for _ in 0..count {
             let open = Open {
                 transport: "polling".to_owned(),
+                mount: SOCKET_IO.to_owned(),
                 eio: "4".to_owned(),
                 query: String::new(),
                 join: false,
@@ -410,11 +445,12 @@ impl<'a> Attack<'a> {
             };
             self.open(&Open {
                 transport: transport.to_owned(),
+                mount: SOCKET_IO.to_owned(),
                 eio: "4".to_owned(),
                 query: String::new(),
                 join: false,
             })?;
-            let target = format!("/socket.io/?{}", self.polling);
+            let target = self.polling.clone();
             match abandon.how.as_str() {
                 "parked" => {
                     let mut peer = self.connect()?;
@@ -440,6 +476,10 @@ impl<'a> Attack<'a> {
         }
         Ok(())
     }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 fn one_of(status: u16, expected: &[u16]) -> Result<(), Fault> {

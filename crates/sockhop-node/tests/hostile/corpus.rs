@@ -8,7 +8,7 @@ use testkit::RedisServer;
 use crate::attack::{self, Target};
 use crate::peer::Fault;
 use crate::process::{Node, PATIENCE, Witness, wait_until};
-use crate::script::{Case, Script, corpus};
+use crate::script::{Case, Program, Script, corpus};
 
 /// Nodes that are attacked at once. The waiting for deadlines is most of the time.
 const AT_ONCE: usize = 6;
@@ -36,8 +36,11 @@ struct Tally {
 
 #[test]
 fn the_corpus_holds_on_one_node() {
-    let tallies = attack_all(|| Field {
-        nodes: vec![Node::start(&[])],
+    let tallies = attack_all(|program| Field {
+        nodes: vec![match program {
+            Program::Sockhop => Node::start(&[]),
+            Program::Contract => Node::start_contract(""),
+        }],
         redis: None,
         kept_connections: 0,
     });
@@ -46,14 +49,19 @@ fn the_corpus_holds_on_one_node() {
 
 #[test]
 fn the_corpus_holds_on_a_cluster_and_through_its_forwarder() {
-    let tallies = attack_all(|| {
+    let tallies = attack_all(|program| {
         let redis = RedisServer::start();
         let url = redis.url();
         let environment = [
             ("SOCKHOP__REDIS__URL", url.as_str()),
             ("SOCKHOP__CLUSTER__DIALECTS", "node,python"),
         ];
-        let nodes: Vec<_> = (0..2).map(|_| Node::start(&environment)).collect();
+        let nodes: Vec<_> = (0..2)
+            .map(|_| match program {
+                Program::Sockhop => Node::start(&environment),
+                Program::Contract => Node::start_contract(&url),
+            })
+            .collect();
         nodes.iter().for_each(|node| node.wait_for_members(2));
         Field {
             nodes,
@@ -73,7 +81,7 @@ struct Field {
 }
 
 /// Runs all files, several at once, each worker against nodes of its own.
-fn attack_all(start: impl Fn() -> Field + Sync) -> Vec<Tally> {
+fn attack_all(start: impl Fn(Program) -> Field + Sync) -> Vec<Tally> {
     let only = std::env::var("HOSTILE_FILE").unwrap_or_default();
     let files = corpus()
         .into_iter()
@@ -83,17 +91,21 @@ fn attack_all(start: impl Fn() -> Field + Sync) -> Vec<Tally> {
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                let mut field = start();
+                let mut running: Option<(Program, Field)> = None;
                 loop {
                     let next = files.lock().expect("no worker panics").next();
                     let Some((name, script)) = next else { return };
+                    let (_, field) = match &mut running {
+                        Some(running) if running.0 == script.program => running,
+                        other => other.insert((script.program, start(script.program))),
+                    };
                     let result = field.attack(&name, &script);
                     let mut results = results.lock().expect("no worker panics");
                     match result {
                         Ok(tally) => results.0.push(tally),
                         Err(fault) => {
                             results.1.push(format!("{name} ({}): {fault}", script.id));
-                            field = start();
+                            running = None;
                         }
                     }
                 }
@@ -112,7 +124,7 @@ fn attack_all(start: impl Fn() -> Field + Sync) -> Vec<Tally> {
 
 impl Field {
     fn attack(&mut self, name: &str, script: &Script) -> Result<Tally, Fault> {
-        let witness = Witness::start(self.nodes[0].address)?;
+        let witness = Witness::of(&self.nodes[0])?;
         self.settle(&vec![usize::MAX; self.nodes.len()])?;
         let before: Vec<_> = self.nodes.iter().map(Node::descriptors).collect();
         let resident: Vec<_> = self.nodes.iter().map(Node::resident_mib).collect();

@@ -79,6 +79,15 @@ impl Frame {
         }
     }
 
+    pub(crate) fn binary(payload: Vec<u8>) -> Self {
+        Self {
+            first: 0x82,
+            masked: true,
+            declared: None,
+            payload,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let len = self.declared.unwrap_or(self.payload.len() as u64);
         let mask = if self.masked { 0x80 } else { 0 };

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,11 +32,24 @@ const OPTIONS: [&str; 12] = [
     "1500",
 ];
 
+/// The same deadlines for the example.
+const CONTRACT: [(&str, &str); 6] = [
+    ("PORT", "0"),
+    ("PING_INTERVAL", "2000"),
+    ("PING_TIMEOUT", "2000"),
+    ("UPGRADE_TIMEOUT", "1000"),
+    ("CONNECT_TIMEOUT", "2000"),
+    ("HEADER_TIMEOUT", "1500"),
+];
+
 /// What has no option.
 const VARIABLES: [(&str, &str); 2] = [
     ("SOCKHOP__LIMITS__SESSION_CLOSE_TIMEOUT_MS", "500"),
     ("SOCKHOP__LIMITS__ATTACHMENT_TIMEOUT_MS", "1500"),
 ];
+
+/// An event that the chat acknowledges.
+const CHAT_MESSAGE: &str = "chat message";
 
 /// One node: a process of its own, killed with this value.
 pub(crate) struct Node {
@@ -43,6 +57,8 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     /// Where its metrics and its readiness are asked for.
     control: SocketAddr,
+    /// What it acknowledges with what it was sent.
+    echo_event: &'static str,
 }
 
 impl Node {
@@ -51,6 +67,19 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sockhop"));
         command.args(OPTIONS).envs(VARIABLES);
         Self::run(command, more)
+    }
+
+    /// The example, with the same deadlines; one of a cluster if `redis_url` says where it meets.
+    pub(crate) fn start_contract(redis_url: &str) -> Self {
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_sockhop"));
+        let program = binary.with_file_name("examples").join("contract");
+        let hint = "cargo build -p sockhop-node --example contract";
+        assert!(program.exists(), "{} is missing: {hint}", program.display());
+        let environment = CONTRACT.into_iter().chain([("REDIS_URL", redis_url)]);
+        let environment: Vec<_> = environment.collect();
+        let mut node = Self::run(Command::new(program), &environment);
+        node.echo_event = "message-with-ack";
+        node
     }
 
     /// A node as anybody would start it, but for `environment`.
@@ -93,6 +122,7 @@ impl Node {
             process,
             address,
             control,
+            echo_event: CHAT_MESSAGE,
         }
     }
 
@@ -230,8 +260,12 @@ pub(crate) fn open_websocket(address: SocketAddr) -> Result<(Peer, String), Faul
 
 /// Asks for an acknowledgement and waits for it.
 pub(crate) fn echo(peer: &mut Peer, number: usize) -> Result<(), Fault> {
+    echo_of(peer, CHAT_MESSAGE, number)
+}
+
+fn echo_of(peer: &mut Peer, event: &str, number: usize) -> Result<(), Fault> {
     let deadline = Instant::now() + PATIENCE;
-    peer.write(&Frame::text(&format!("42{number}[\"chat message\",{{\"text\":1}}]")).bytes());
+    peer.write(&Frame::text(&format!("42{number}[\"{event}\",{{\"text\":1}}]")).bytes());
     let wanted = format!("43{number}[");
     loop {
         match peer.arrived(deadline)? {
@@ -250,6 +284,15 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub(crate) fn start(address: SocketAddr) -> Result<Self, Fault> {
+        Self::echoing(address, CHAT_MESSAGE)
+    }
+
+    /// The witness of a node of any program.
+    pub(crate) fn of(node: &Node) -> Result<Self, Fault> {
+        Self::echoing(node.address, node.echo_event)
+    }
+
+    fn echoing(address: SocketAddr, event: &'static str) -> Result<Self, Fault> {
         let (mut peer, _) = open_websocket(address)?;
         // A room of its own: what attackers say to everybody is not for it.
         peer.write(&Frame::text("42[\"join room\",{\"name\":\"w\",\"room\":\"quiet\"}]").bytes());
@@ -260,7 +303,7 @@ impl Witness {
             let mut number = 0;
             while !stopped.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                echo(&mut peer, number)?;
+                echo_of(&mut peer, event, number)?;
                 waits.push(began.elapsed());
                 number = (number + 1) % 1000;
                 // A pace, not a condition.

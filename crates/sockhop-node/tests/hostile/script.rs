@@ -14,11 +14,25 @@ pub(crate) struct Script {
     pub(crate) broke: String,
     /// What holds here.
     pub(crate) holds: String,
+    /// Who is attacked. Default: the binary.
+    #[serde(default)]
+    pub(crate) program: Program,
     /// How far the process may grow while the file runs. Default 48.
     #[serde(default = "default_peak_mib")]
     pub(crate) peak_mib: u64,
     #[serde(rename = "case")]
     pub(crate) cases: Vec<Case>,
+}
+
+/// What a node runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Program {
+    /// The binary, with its chat.
+    #[default]
+    Sockhop,
+    /// The example, which also has a mount for MessagePack.
+    Contract,
 }
 
 fn default_peak_mib() -> u64 {
@@ -63,6 +77,8 @@ pub(crate) enum Step {
     Stuff(Data),
     /// Frames on the current WebSocket.
     Frame(FrameStep),
+    /// MessagePack as a binary frame on the current WebSocket.
+    Msgpack(Words),
     /// A text frame on the current WebSocket.
     Text(String),
     /// The next text frame begins with this.
@@ -95,6 +111,8 @@ pub(crate) enum Step {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Open {
     pub(crate) transport: String,
+    #[serde(default = "socket_io")]
+    pub(crate) mount: String,
     #[serde(default = "default_eio")]
     pub(crate) eio: String,
     /// More of the query string.
@@ -121,6 +139,10 @@ pub(crate) struct Abandon {
     pub(crate) count: usize,
     /// `polling`, `parked`, `probing` or `websocket`.
     pub(crate) how: String,
+}
+
+fn socket_io() -> String {
+    "/socket.io/".to_owned()
 }
 
 fn default_eio() -> String {
@@ -238,17 +260,57 @@ fn once() -> usize {
 impl Data {
     pub(crate) fn bytes(&self, vars: &Vars) -> Vec<u8> {
         let mut bytes = vars.fill(&self.text).into_bytes();
-        let hex = vars.fill(&self.hex);
-        let hex: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
-        bytes.extend(hex.chunks(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).unwrap_or_default();
-            u8::from_str_radix(pair, 16).unwrap_or_default()
-        }));
+        bytes.extend(from_hex(&vars.fill(&self.hex)));
         let times = vars.times(self.times);
         bytes.extend(vars.fill(&self.repeat).repeat(times).into_bytes());
         bytes.extend(vars.fill(&self.end).into_bytes());
         bytes
     }
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let bytes = digits.chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).unwrap_or_default();
+        u8::from_str_radix(pair, 16).unwrap_or_default()
+    });
+    bytes.collect()
+}
+
+/// MessagePack, with spaces between its words: bytes in hex, or `'` and a string of at most 31 bytes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Words {
+    pub(crate) words: String,
+    #[serde(default)]
+    pub(crate) repeat: String,
+    /// 0: as often as the case's `linear` says.
+    #[serde(default)]
+    pub(crate) times: usize,
+    #[serde(default)]
+    pub(crate) end: String,
+}
+
+impl Words {
+    pub(crate) fn bytes(&self, vars: &Vars) -> Vec<u8> {
+        let mut bytes = words(&vars.fill(&self.words));
+        bytes.extend(words(&vars.fill(&self.repeat)).repeat(vars.times(self.times)));
+        bytes.extend(words(&vars.fill(&self.end)));
+        bytes
+    }
+}
+
+/// The bytes of words of MessagePack.
+pub(crate) fn words(text: &str) -> Vec<u8> {
+    let word = |word: &str| match word.strip_prefix('\'') {
+        Some(text) => {
+            let len = u8::try_from(text.len()).ok().filter(|len| *len < 32);
+            let len = len.expect("a short string");
+            [&[0xa0 | len], text.as_bytes()].concat()
+        }
+        None => from_hex(word),
+    };
+    text.split_whitespace().flat_map(word).collect()
 }
 
 /// What stands for `{sid}`, `{each}` and a number of times.
