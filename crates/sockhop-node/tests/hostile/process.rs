@@ -171,6 +171,11 @@ impl Node {
         self.status_mib("VmRSS:")
     }
 
+    /// Resident memory that is no file's: heap and stacks.
+    pub(crate) fn anonymous_mib(&self) -> u64 {
+        self.status_mib("RssAnon:")
+    }
+
     pub(crate) fn peak_mib(&self) -> u64 {
         self.status_mib("VmHWM:")
     }
