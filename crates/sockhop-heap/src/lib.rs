@@ -1,12 +1,14 @@
 //! Gives memory that the allocator keeps free back to the system.
 //!
-//! The only crate that declares a function of C, and so the only one that may hold unsafe code: a declaration is
-//! the programmer's word for a signature that the compiler cannot check. Nothing else belongs here.
+//! The only crate that declares a function of C, and so the only one that may hold unsafe code: a
+//! declaration is the programmer's word for a signature that the compiler cannot check. Nothing else
+//! belongs here.
 
 /// Gives pages that the allocator keeps free back to the system; whether there were any.
 ///
-/// It looks through all free memory and holds the allocator's locks meanwhile, so it takes milliseconds on a large
-/// heap, and threads that allocate wait for it: call it seldom, and on a thread of its own.
+/// It looks through all free memory and holds the allocator's locks meanwhile, so it takes
+/// milliseconds on a large heap, and threads that allocate wait for it: call it seldom, and on a
+/// thread of its own.
 ///
 /// *Source:* `malloc_trim` of glibc. With another C library it does nothing and says `false`.
 #[must_use]
@@ -20,8 +22,8 @@ mod c {
 
     #[expect(
         unsafe_code,
-        reason = "glibc's heap cannot be asked in any other way; the signature is that of its malloc.h, and it may be \
-                  called at any time from any thread"
+        reason = "glibc's heap cannot be asked in any other way; the signature is that of its \
+                  malloc.h, and any thread may call it at any time"
     )]
     unsafe extern "C" {
         safe fn malloc_trim(pad: usize) -> c_int;
