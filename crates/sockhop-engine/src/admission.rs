@@ -10,6 +10,9 @@ use crate::rate::Rate;
 /// Addresses that are remembered. More are admitted by the common rate alone.
 const MAX_ADDRESSES: usize = 262_144;
 
+/// Between two searches of a full table for addresses without meaning.
+const SWEEP_REST: Duration = Duration::from_secs(1);
+
 /// Limits on new sessions. By default there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionConfig {
@@ -41,6 +44,8 @@ struct State {
     addresses: HashMap<IpAddr, Known>,
     /// At this number of addresses those without meaning are forgotten.
     sweep_at: usize,
+    /// When that was last done.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -77,6 +82,7 @@ impl Admission {
                 full: None,
                 addresses: HashMap::new(),
                 sweep_at: 1_024,
+                swept: None,
             }),
         }))
     }
@@ -136,7 +142,11 @@ impl State {
         if self.addresses.contains_key(address) {
             return true;
         }
-        if self.addresses.len() >= self.sweep_at {
+        // In a full table there may be nothing to forget, and strangers may come by the thousand.
+        let rests = self.addresses.len() >= MAX_ADDRESSES
+            && self.swept.is_some_and(|swept| now < swept + SWEEP_REST);
+        if self.addresses.len() >= self.sweep_at && !rests {
+            self.swept = Some(now);
             self.addresses
                 .retain(|_, known| known.sessions > 0 || known.full > now);
             self.addresses.shrink_to_fit();
@@ -235,5 +245,56 @@ mod tests {
             assert!(admission.admit(at, Some(address)).is_ok());
         }
         assert!(admission.state().addresses.len() <= 1_024);
+    }
+
+    /// A table that is full at `start`, with nothing to forget for half a second.
+    fn full_table(start: Instant) -> Admission {
+        let admission = Admission::new(AdmissionConfig {
+            handshakes: per_second(1_000_000, 1_000_000),
+            address_handshakes: per_second(2, 1),
+            address_sessions: 0,
+        });
+        for number in 0..MAX_ADDRESSES {
+            assert!(admission.admit(start, numbered(number)).is_ok());
+        }
+        admission
+    }
+
+    fn numbered(number: usize) -> Option<IpAddr> {
+        let number = u32::try_from(number).unwrap();
+        Some(IpAddr::V4((number + (10 << 24)).into()))
+    }
+
+    #[test]
+    fn a_full_table_grows_no_more_and_who_is_not_in_it_meets_the_common_rate_alone() {
+        let start = now();
+        let admission = full_table(start);
+        for _ in 0..10 {
+            for number in MAX_ADDRESSES..MAX_ADDRESSES + 10 {
+                assert!(admission.admit(start, numbered(number)).is_ok());
+            }
+        }
+        assert_eq!(admission.state().addresses.len(), MAX_ADDRESSES);
+        for number in [0, MAX_ADDRESSES - 1] {
+            let known = admission.admit(start, numbered(number));
+            assert!(matches!(known, Err(Unadmitted::AddressRate(_))));
+        }
+        admission.state().full = Some(start + Duration::from_secs(3600));
+        let stranger = admission.admit(start, numbered(MAX_ADDRESSES));
+        assert!(matches!(stranger, Err(Unadmitted::Rate(_))));
+    }
+
+    #[test]
+    fn a_full_table_is_not_searched_for_each_new_address() {
+        let start = now();
+        let admission = full_table(start);
+        let admit = |ms, number| {
+            let at = start + Duration::from_millis(ms);
+            assert!(admission.admit(at, numbered(number)).is_ok());
+            admission.state().addresses.len()
+        };
+        // All could be forgotten by now, but it was searched when it became full.
+        assert_eq!(admit(999, MAX_ADDRESSES), MAX_ADDRESSES);
+        assert_eq!(admit(1_000, MAX_ADDRESSES), 1);
     }
 }
