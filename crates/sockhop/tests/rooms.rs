@@ -207,6 +207,42 @@ async fn rooms_over_the_limit_and_overlong_names_are_not_joined() {
 }
 
 #[tokio::test]
+async fn a_flood_of_joins_over_the_limit_is_counted_and_leaves_no_rooms() {
+    const LIMIT: usize = 10;
+    const JOINS: usize = 5_000;
+    let config = ServerConfig {
+        max_rooms_per_socket: LIMIT,
+        ..ServerConfig::default()
+    };
+    let test = TestServer::with(config, EngineConfig::default()).await;
+    let root = test.root();
+    root.on("join", |socket: Socket, room: String| async move {
+        socket.join(room).await;
+    });
+    let mut connected = sockets(&root);
+    let (mut client, socket) = test.pair(&mut connected).await;
+    for number in 0..JOINS {
+        client
+            .send(&format!("42[\"join\",\"room {number}\"]"))
+            .await;
+    }
+    let refused = || test.metric("sockhop_adapter_rooms_refused_total");
+    support::until("all are refused", || {
+        refused() > (JOINS - LIMIT) as f64 - 0.5
+    })
+    .await;
+    assert!(refused() < (JOINS - LIMIT) as f64 + 0.5);
+    // Its own room is none of them.
+    assert_eq!(socket.rooms().len(), LIMIT + 1);
+    assert_eq!(root.all_rooms().await.found.len(), LIMIT + 1);
+    root.to(format!("room {LIMIT}")).emit("no", &()).unwrap();
+    root.to(format!("room {}", LIMIT - 1))
+        .emit("yes", &())
+        .unwrap();
+    client.expect(r#"42["yes"]"#).await;
+}
+
+#[tokio::test]
 async fn a_payload_that_cannot_be_written_reaches_nobody() {
     let mut party = Party::start([&[], &[], &[], &[]]).await;
     let unwritable = std::collections::BTreeMap::from([((1, 2), "keys are no strings")]);
