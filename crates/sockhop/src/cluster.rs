@@ -1,12 +1,13 @@
 //! The task that joins a server to its cluster.
 
-use std::future::{IntoFuture, poll_fn, ready};
+use std::future::{IntoFuture, pending, poll_fn, ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sockhop_adapter::{
     Adapter, Cluster, Gathered, Gathering, Host, MemberEvent, Merge, ServerEvent, Wait,
 };
+use tokio::sync::watch;
 
 use crate::connection::Control;
 use crate::handler::Outcome;
@@ -93,6 +94,24 @@ impl Outcome for Changed {
     }
 }
 
+/// Says when members have come or gone: see [`Server::member_changes`].
+#[derive(Clone, Debug)]
+pub struct MemberChanges(watch::Receiver<()>);
+
+impl MemberChanges {
+    pub(crate) fn new(changes: watch::Receiver<()>) -> Self {
+        Self(changes)
+    }
+
+    /// Waits for the next change. Changes since the last call, or since this was made, are one.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The server is gone, and its cluster with it.
+            pending().await
+        }
+    }
+}
+
 /// Waits for answers, until their deadline at the latest.
 pub(crate) async fn gathered<T: Merge>(server: &Server, mut answers: Gathering<T>) -> Gathered<T> {
     if let Some(deadline) = answers.deadline() {
@@ -123,6 +142,7 @@ pub(crate) async fn drive(server: Server) {
             for frame in part {
                 cluster.handle_frame(now(), frame, &server);
             }
+            tell(&server);
             // A bus that is never empty is no reason for other tasks to wait.
             tokio::task::yield_now().await;
         }
@@ -131,7 +151,9 @@ pub(crate) async fn drive(server: Server) {
 }
 
 fn tell(server: &Server) {
+    let mut changed = false;
     while let Some(event) = server.cluster().poll_event() {
+        changed = true;
         match event {
             MemberEvent::Joined(member) if member.tag() == server.cluster().node().tag() => {
                 tracing::warn!(node = %member.node, "a node has the tag of this one: restart one of them");
@@ -141,6 +163,9 @@ fn tell(server: &Server) {
             }
             MemberEvent::Left(node) => tracing::info!(%node, "a node is gone"),
         }
+    }
+    if changed {
+        server.members_changed();
     }
 }
 

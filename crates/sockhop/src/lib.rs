@@ -30,7 +30,7 @@ mod servers;
 mod socket;
 
 pub use ack::{Ack, BroadcastAcks};
-pub use cluster::{Changed, Joined};
+pub use cluster::{Changed, Joined, MemberChanges};
 pub use connection::{Connection, Connections, Control};
 pub use dialects::DialectConfig;
 pub use error::{AckError, DisconnectReason, EmitError};

@@ -20,8 +20,9 @@ use sockhop_engine::{
     EngineConfig, EngineParts, EngineService, Handshake, Metrics as EngineMetrics, Tasks,
 };
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
-use crate::cluster::drive;
+use crate::cluster::{MemberChanges, drive};
 use crate::connection::{Connections, Control};
 use crate::dialects::{self, DialectConfig, Dialects};
 use crate::error::EmitError;
@@ -91,6 +92,7 @@ struct Inner {
     engine_metrics: EngineMetrics,
     tasks: Tasks,
     cluster: Arc<Cluster>,
+    member_changes: watch::Sender<()>,
     dialects: Option<Arc<Dialects>>,
     /// Whether frames are taken from the bus already, or none will ever come.
     receiving: AtomicBool,
@@ -213,6 +215,7 @@ impl ServerBuilder {
             engine_metrics: EngineMetrics::register(&self.registry)?,
             tasks: Tasks::default(),
             cluster,
+            member_changes: watch::Sender::default(),
             receiving: AtomicBool::new(lonely && dialects.is_none()),
             dialects,
             closing: AtomicBool::new(false),
@@ -426,6 +429,16 @@ impl Server {
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.0.cluster.members()
+    }
+
+    /// Says from now on when [`Self::members`] has changed.
+    #[must_use]
+    pub fn member_changes(&self) -> MemberChanges {
+        MemberChanges::new(self.0.member_changes.subscribe())
+    }
+
+    pub(crate) fn members_changed(&self) {
+        self.0.member_changes.send_replace(());
     }
 
     /// How the cluster is, as this node sees it. Costs nothing on the bus.
