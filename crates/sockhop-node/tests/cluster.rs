@@ -141,6 +141,7 @@ fn clients_without_memory_of_a_node_are_served_by_all() {
         "unreachable",
         "refused",
         "failed",
+        "owner_left",
         "timed_out",
     ] {
         assert_eq!(sum(outcome), 0.0, "{outcome}");

@@ -1,9 +1,10 @@
 //! Requests at the wrong node, between nodes of one process on an in-memory bus.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,7 @@ impl Nodes {
         };
         configure(&mut config);
         self.started += 1;
-        let bus = self.hub.attach(NodeId::new(self.started << 40)).unwrap();
+        let bus = self.hub.attach(Self::id(self.started)).unwrap();
         let _within = self.runtime.enter();
         let node = Node::on_bus(config, Arc::new(bus)).unwrap();
         node.server()
@@ -105,6 +106,30 @@ impl Nodes {
             request(at.control, "GET", "/readyz", "", "").is_some_and(|ready| ready.status == 200)
         });
         at
+    }
+
+    /// The node that was started so many-th.
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number << 40)
+    }
+
+    /// Starts a node, the first one, whose machine is about to vanish; and one that gives it up after
+    /// a second. Returns where the other is, the target of a session of the first, and a word for each
+    /// request that came there.
+    fn about_to_vanish(&mut self) -> (At, String, mpsc::Receiver<()>) {
+        let listener = TcpListener::bind((free_ip(), 7000)).unwrap();
+        let silent = listener.local_addr().unwrap();
+        let owner = self.start(|config| config.private.advertise = Some(silent.to_string()));
+        let other = self.start(|config| config.cluster.member_timeout = Duration::from_secs(1));
+        until("the nodes to know each other", || {
+            metric(other, "sockhop_node_members") == 2
+        });
+        (other, connected(owner), fall_silent(listener))
+    }
+
+    /// Nobody hears the first node any more.
+    fn vanish(&self) {
+        self.hub.take_down(Self::id(1), Instant::now());
     }
 
     /// So many nodes that know each other.
@@ -233,13 +258,19 @@ fn upgrade(at: At, target: &str) -> (TcpStream, String) {
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
+    let answer = head_from(&mut stream);
+    (stream, answer)
+}
+
+/// The head of a request or of an answer, in lower case.
+fn head_from(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
+        head.push(byte[0]);
     }
-    (stream, String::from_utf8(answer).unwrap().to_lowercase())
+    String::from_utf8(head).unwrap().to_lowercase()
 }
 
 /// Sends a short text frame, masked with zeros.
@@ -443,4 +474,63 @@ fn the_owner_sees_that_a_poll_at_another_node_was_aborted() {
     drop(poll);
     until("the owner to notice", || metric(one, parked) == 0);
     assert_eq!(forwarded(two, "aborted"), 1);
+}
+
+/// Takes requests as a machine does that vanishes with them: polls are not answered, other requests
+/// by halves, and no connection ends.
+fn fall_silent(listener: TcpListener) -> mpsc::Receiver<()> {
+    let (say, came) = mpsc::sync_channel(8);
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = head_from(&mut stream);
+            let answer = match &head {
+                head if head.contains("upgrade: websocket") => {
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                     Upgrade: websocket\r\n\r\n"
+                }
+                head if head.starts_with("post") => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no",
+                _ => "",
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            kept.push(stream);
+            if say.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    came
+}
+
+#[test]
+fn a_poll_at_an_owner_that_vanished_is_refused_when_its_membership_ends() {
+    let mut all = Nodes::new();
+    let (other, target, came) = all.about_to_vanish();
+    let poll = thread::spawn(move || get(other.public, &target));
+    came.recv_timeout(PATIENCE).unwrap();
+    all.vanish();
+    let answer = poll.join().unwrap();
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.starts_with("{\"code\":1,"), "{answer:?}");
+    assert_eq!(forwarded(other, "owner_left"), 1);
+}
+
+#[test]
+fn what_an_owner_that_vanished_had_begun_to_answer_ends_when_its_membership_does() {
+    let mut all = Nodes::new();
+    let (other, target, came) = all.about_to_vanish();
+    let (mut websocket, answer) = upgrade(other, &target);
+    assert!(answer.starts_with("http/1.1 101"), "{answer}");
+    let half = thread::spawn(move || post(other.public, &target, "41"));
+    for _ in 0..2 {
+        came.recv_timeout(PATIENCE).unwrap();
+    }
+    all.vanish();
+    assert_eq!(half.join().unwrap().body, "o");
+    assert_eq!(websocket.read(&mut [0; 8]).unwrap(), 0);
+    for kind in ["request", "websocket"] {
+        let under_way = format!("sockhop_route_in_flight{{kind=\"{kind}\"}}");
+        until("nothing to be under way", || metric(other, &under_way) == 0);
+    }
 }

@@ -1,9 +1,10 @@
 //! Passing one request on to the owner of its session, and its answer back.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioTimer;
 use sockhop::engine::Tasks;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::PrivateConfig;
 use super::headers::{self, drop_hop_by_hop, wants_websocket};
+use super::members::Presence;
 use super::metrics::{Metrics, Outcome};
 use super::owner::Owner;
 use super::splice::splice;
@@ -104,21 +106,26 @@ impl Forwarder {
             return busy(mount, &head);
         };
         let outgoing = outgoing(&head, body, &owner, upgrade.is_some());
-        let answer = timeout(mount.patience + SLACK, self.client.request(outgoing)).await;
+        let answer = tokio::select! {
+            biased;
+            answer = self.client.request(outgoing) => answer.map_err(Silence::Error),
+            () = owner.presence.clone().ended() => Err(Silence::Left),
+            () = sleep(mount.patience + SLACK) => Err(Silence::Late),
+        };
         let outcome = match answer {
-            Ok(Ok(answer)) if answer.status() == StatusCode::FORBIDDEN => Outcome::Refused,
-            Ok(Ok(answer)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(answer) if answer.status() == StatusCode::FORBIDDEN => Outcome::Refused,
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 if let Some(upgrade) = upgrade {
                     fate.is(Outcome::Upgraded);
-                    return self.switch(answer, upgrade, place);
+                    return self.switch(answer, upgrade, owner.presence, place);
                 }
                 Outcome::Failed
             }
-            Ok(Ok(answer)) => {
+            Ok(answer) => {
                 fate.is(Outcome::Answered);
-                return pass_back(answer, place);
+                return pass_back(answer, owner.presence, place);
             }
-            Ok(Err(error)) => {
+            Err(Silence::Error(error)) => {
                 tracing::debug!(%error, owner = %owner.address, "cannot pass a request on");
                 if error.is_connect() {
                     Outcome::Unreachable
@@ -126,7 +133,8 @@ impl Forwarder {
                     Outcome::Failed
                 }
             }
-            Err(_) => Outcome::TimedOut,
+            Err(Silence::Left) => Outcome::OwnerLeft,
+            Err(Silence::Late) => Outcome::TimedOut,
         };
         fate.is(outcome);
         let mut refused = Request::from_parts(head, Either::Right(Empty::new()));
@@ -137,13 +145,20 @@ impl Forwarder {
     }
 
     /// Joins the two connections once both have become WebSockets.
-    fn switch(&self, mut answer: Response<Incoming>, client: OnUpgrade, place: Place) -> Answer {
+    fn switch(
+        &self,
+        mut answer: Response<Incoming>,
+        client: OnUpgrade,
+        presence: Presence,
+        place: Place,
+    ) -> Answer {
         let owner = hyper::upgrade::on(&mut answer);
         let draining = self.draining.subscribe();
         let stopping = self.tasks.clone();
         self.tasks.spawn("splice", async move {
             tokio::select! {
                 () = splice(client, owner) => {}
+                () = presence.ended() => {}
                 () = super::splice::drained(draining) => {}
                 () = stopping.stopped() => {}
             }
@@ -172,11 +187,21 @@ fn outgoing(head: &Parts, body: Incoming, owner: &Owner, websocket: bool) -> Req
     request
 }
 
-fn pass_back(mut answer: Response<Incoming>, place: Place) -> Answer {
+/// Why there is no answer.
+enum Silence {
+    Error(hyper_util::client::legacy::Error),
+    /// The owner is a member no more.
+    Left,
+    /// It did not come in time.
+    Late,
+}
+
+fn pass_back(mut answer: Response<Incoming>, presence: Presence, place: Place) -> Answer {
     drop_hop_by_hop(answer.headers_mut());
     answer.map(|body| {
         Either::Right(ForwardedBody {
             body,
+            left: Box::pin(presence.ended()),
             _place: place,
         })
     })
@@ -193,18 +218,24 @@ fn busy(mount: &MountPoint, head: &Parts) -> Answer {
 /// The body of an owner's answer. Dropping it ends the request there, too.
 pub(crate) struct ForwardedBody {
     body: Incoming,
+    /// Ready when the owner is a member no more, and nothing can come.
+    left: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: Place,
 }
 
 impl Body for ForwardedBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
+        }
+        ready!(self.left.as_mut().poll(cx));
+        Poll::Ready(Some(Err(io::Error::other("the owner has left"))))
     }
 
     fn is_end_stream(&self) -> bool {

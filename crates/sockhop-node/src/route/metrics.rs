@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Refused,
     /// The connection to the owner broke before its answer.
     Failed,
+    /// The owner was given up, or said goodbye, before its answer.
+    OwnerLeft,
     /// The owner did not answer in time.
     TimedOut,
     /// The client went away before the answer.
@@ -28,13 +30,14 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Answered,
         Self::Upgraded,
         Self::UnknownOwner,
         Self::Unreachable,
         Self::Refused,
         Self::Failed,
+        Self::OwnerLeft,
         Self::TimedOut,
         Self::Aborted,
         Self::Busy,
@@ -49,6 +52,7 @@ impl Outcome {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::OwnerLeft => "owner_left",
             Self::TimedOut => "timed_out",
             Self::Aborted => "aborted",
             Self::Busy => "busy",

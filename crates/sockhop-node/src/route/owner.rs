@@ -7,6 +7,7 @@ use http::{HeaderValue, Uri};
 use sockhop::engineio::{NodeTag, SessionId};
 
 use super::Secret;
+use super::members::Presence;
 
 /// Another node, as the membership knows it.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Owner {
     pub(crate) address: SocketAddr,
     /// What it wants to see there.
     pub(crate) proof: Proof,
+    /// That it is a member.
+    pub(crate) presence: Presence,
 }
 
 /// Finds the live member with this tag.

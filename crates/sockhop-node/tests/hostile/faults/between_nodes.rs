@@ -16,6 +16,9 @@ const OTHERS: [usize; 2] = [1, 2];
 /// What an owner may take to answer beyond a ping interval and a ping timeout.
 const OWNER_SLACK: Duration = Duration::from_secs(5);
 
+/// How soon what is under way to a node ends when its membership has.
+const SOON: Duration = Duration::from_secs(3);
+
 /// What a loaded machine may add.
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -164,7 +167,7 @@ pub(super) fn vanished(cluster: &mut Cluster, timeline: &mut Timeline) -> Result
     let crowd = cluster.crowd()?;
     let ways = cluster.ways();
     let mut visitor = Visitor::start(ways[0], ways[1])?;
-    let spliced = splice(ways[0], ways[1])?;
+    let mut spliced = splice(ways[0], ways[1])?;
     let before = Counters::of(&cluster.nodes[1])?;
     timeline.restart();
     let mut everybody = addresses(&OTHERS);
@@ -181,11 +184,14 @@ pub(super) fn vanished(cluster: &mut Cluster, timeline: &mut Timeline) -> Result
     timeline.mark("gone from the others");
     is_turned_away(cluster, &mut visitor.asks()?)?;
     timeline.mark("a request for its session is refused, 400 and code 1");
+    let deadline = Instant::now() + SOON;
+    turns_away(&visitor.parked.answer(deadline)?)?;
+    spliced.ends(deadline)?;
+    timeline.mark("so is the poll that waited, and a WebSocket over another node ends");
     crowd.hear(&OTHERS, &OTHERS)?;
-    is_turned_away(cluster, &mut visitor.parked)?;
-    timeline.mark("so is the poll that waited");
-    counts(&cluster.nodes[1], &before, &forwarded("unknown_owner"), 1)?;
-    drop(spliced);
+    for outcome in ["unknown_owner", "owner_left"] {
+        counts(&cluster.nodes[1], &before, &forwarded(outcome), 1)?;
+    }
     cluster.start_again(0, Start::default())?;
     timeline.mark("a new node is ready");
     cluster.is_right_for(&crowd, &OTHERS)?;
