@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -67,29 +68,11 @@ impl Metrics {
     /// # Errors
     /// The registry has metrics of these names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self::new()?;
-        registry.register(Box::new(metrics.published.clone()))?;
-        registry.register(Box::new(metrics.published_bytes.clone()))?;
-        registry.register(Box::new(metrics.received.clone()))?;
-        registry.register(Box::new(metrics.received_bytes.clone()))?;
-        registry.register(Box::new(metrics.writes.clone()))?;
-        registry.register(Box::new(metrics.subscription_commands.clone()))?;
-        registry.register(Box::new(metrics.moved.clone()))?;
-        registry.register(Box::new(metrics.subscriptions.clone()))?;
-        registry.register(Box::new(metrics.link_up.clone()))?;
-        registry.register(Box::new(metrics.canary.clone()))?;
-        registry.register(Box::new(metrics.dropped.clone()))?;
-        registry.register(Box::new(metrics.queue_bytes.clone()))?;
-        registry.register(Box::new(metrics.connects.clone()))?;
-        registry.register(Box::new(metrics.disconnects.clone()))?;
-        Ok(metrics)
-    }
-
-    fn new() -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| IntCounter::new(name, help);
+        let counter = |name: &str, help: &str| registered(registry, IntCounter::new(name, help));
         let counters = |name: &str, help: &str, labels: &[&str]| {
-            IntCounterVec::new(Opts::new(name, help), labels)
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
+        let gauge = |name: &str, help: &str| registered(registry, IntGauge::new(name, help));
         // From a loopback's 50 microseconds to the moment at which the link counts as down.
         let buckets = prometheus::exponential_buckets(0.000_05, 2.0, 16)?;
         let canary = HistogramOpts::new(
@@ -125,23 +108,26 @@ impl Metrics {
                 "sockhop_bus_moved_total",
                 "Subscriptions that a Redis Cluster took from a server.",
             )?,
-            subscriptions: IntGauge::new(
+            subscriptions: gauge(
                 "sockhop_bus_subscriptions",
                 "Channels and patterns subscribed.",
             )?,
-            link_up: IntGauge::new(
+            link_up: gauge(
                 "sockhop_bus_link_up",
                 "1 while this node hears itself over every subscription connection.",
             )?,
-            canary: Histogram::with_opts(canary.buckets(buckets))?,
+            canary: registered(registry, Histogram::with_opts(canary.buckets(buckets)))?,
             dropped: counters(
                 "sockhop_bus_dropped_total",
                 "Messages that did not reach the bus, or not this node from it.",
                 &["reason"],
             )?,
-            queue_bytes: IntGaugeVec::new(
-                Opts::new("sockhop_bus_queue_bytes", "Bytes that wait."),
-                &["direction"],
+            queue_bytes: registered(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("sockhop_bus_queue_bytes", "Bytes that wait."),
+                    &["direction"],
+                ),
             )?,
             connects: counters(
                 "sockhop_bus_connects_total",
@@ -206,6 +192,15 @@ impl Metrics {
     pub(crate) fn incoming_bytes(&self) -> IntGauge {
         self.queue_bytes.with_label_values(&["in"])
     }
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let collector = made?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
 }
 
 #[cfg(test)]

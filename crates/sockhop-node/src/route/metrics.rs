@@ -96,16 +96,6 @@ impl Metrics {
             ),
             &["result"],
         )?;
-        // A series that appears with its first event has no rate at that event.
-        for outcome in Outcome::ALL {
-            forwarded.with_label_values(&[outcome.label()]);
-        }
-        for kind in ["request", "websocket"] {
-            in_flight.with_label_values(&[kind]);
-        }
-        for result in ["served", "forbidden", "not_found"] {
-            received.with_label_values(&[result]);
-        }
         registry.register(Box::new(forwarded.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(received.clone()))?;
