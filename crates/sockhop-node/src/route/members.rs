@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sockhop::{Member, NodeId, Server};
+use sockhop_redis::Secret;
 use tokio::sync::watch;
 
-use super::{FindOwner, Owner, Proof, Secret};
+use super::{FindOwner, Owner, Proof};
 
 /// How long after a member has left its answers are still waited for. One that ends in order answers
 /// everything first, but its goodbye comes another way than its answers do.

@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use sockhop::engine::Tasks;
 use sockhop::engine::lane::RequestHead;
 use sockhop::engineio::NodeTag;
+use sockhop_redis::Secret;
 
 pub(crate) use advertise::advertised;
 pub(crate) use forward::ForwardedBody;
@@ -63,30 +64,6 @@ impl Default for PrivateConfig {
             max_forwarded: 20_000,
             connect_timeout: Duration::from_secs(1),
         }
-    }
-}
-
-/// A text that is not to be read in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` from being printed.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
 use sockhop::engineio::{NodeTag, SessionId};
+use sockhop_redis::Secret;
 
-use super::Secret;
 use super::members::Presence;
 
 /// Another node, as the membership knows it.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use sockhop::{ClusterConfig, DialectConfig, NodeDialectConfig, PythonDialectConfig};
-use sockhop_redis::{RedisConfig, RedisUrl, Secret as RedisSecret};
+use sockhop_redis::{RedisConfig, RedisUrl, Secret};
 
 use super::{Checker, raw};
-use crate::{Dialect, DrainConfig, PrivateConfig, Secret};
+use crate::{Dialect, DrainConfig, PrivateConfig};
 
 /// The text, unless it is empty.
 fn some(text: &str) -> Option<String> {
@@ -103,9 +103,9 @@ impl Checker {
         let has_url = url.is_some();
         let config = RedisConfig {
             username: some(&redis.username),
-            password: some(&redis.password).map(RedisSecret::new),
+            password: some(&redis.password).map(Secret::new),
             sentinel_username: some(&redis.sentinel_username),
-            sentinel_password: some(&redis.sentinel_password).map(RedisSecret::new),
+            sentinel_password: some(&redis.sentinel_password).map(Secret::new),
             tls_ca_file: some(&redis.tls_ca_file).map(PathBuf::from),
             tls_cert_file: some(&redis.tls_cert_file).map(PathBuf::from),
             tls_key_file: some(&redis.tls_key_file).map(PathBuf::from),
