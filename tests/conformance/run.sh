@@ -22,10 +22,8 @@ server=${1:-$root/target/release/examples/contract}
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=(raw clients python-v4 python-v5 cross cluster)
 
-die() {
-  echo "conformance: $*" >&2
-  exit 2
-}
+script=conformance
+source "$here/servers.sh"
 
 wanted() {
   local suite
@@ -50,16 +48,6 @@ source "$here/install.sh"
 install_clients
 
 # --- servers -------------------------------------------------------------------------------------
-
-declare -A pid_of
-stop_servers() {
-  local name
-  for name in "${!pid_of[@]}"; do kill "${pid_of[$name]}" 2>/dev/null || true; done
-  for name in "${!pid_of[@]}"; do wait "${pid_of[$name]}" 2>/dev/null || true; done
-  pid_of=()
-}
-trap stop_servers EXIT
-trap 'exit 130' INT TERM
 
 # Ports that were free a moment ago, all different.
 mapfile -t ports < <(node -e '
@@ -145,12 +133,6 @@ report() {
   total_failed=$((total_failed + $3))
 }
 
-count() { # the number before or after a word in a log, 0 when there is none
-  local number
-  number=$(grep -aoE "$1" "$2" | tail -n 1 | grep -oE '[0-9]+' || true)
-  echo "${number:-0}"
-}
-
 run_node() { # name concurrency file...
   local name=$1 concurrency=$2 log=$logs/$1.log begun=$SECONDS status=0 tests passed
   shift 2
@@ -204,14 +186,8 @@ if wanted cluster; then
   run_node cluster-cross 1 "$here/js/cross.test.js"
 fi
 
-# A server that has died is a failure whatever the tests say.
-for name in "${!pid_of[@]}"; do
-  if ! kill -0 "${pid_of[$name]}" 2>/dev/null; then
-    echo "the server \"$name\" has died; the end of its log:"
-    tail -n 20 "$logs/server-$name.log"
-    total_failed=$((total_failed + 1))
-  fi
-done
+count_dead "$logs/server-"
+total_failed=$((total_failed + dead))
 
 echo "$total_passed passed, $total_failed failed"
 [ "$total_failed" = 0 ]

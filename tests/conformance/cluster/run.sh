@@ -22,10 +22,8 @@ export CLUSTER_CONTRACT=$examples/contract
 tests=("$@")
 [ ${#tests[@]} -gt 0 ] || tests=("$here"/js/*.test.js)
 
-die() {
-  echo "cluster: $*" >&2
-  exit 2
-}
+script=cluster
+source "$here/../servers.sh"
 
 for example in "$member" "$CLUSTER_CONTRACT"; do
   [ -x "$example" ] || die "there is no $example (cargo build --release --examples)"
@@ -37,16 +35,6 @@ source "$here/../install.sh"
 install_members
 
 # --- servers -------------------------------------------------------------------------------------
-
-declare -A pid_of
-stop_servers() {
-  local name
-  for name in "${!pid_of[@]}"; do kill "${pid_of[$name]}" 2>/dev/null || true; done
-  for name in "${!pid_of[@]}"; do wait "${pid_of[$name]}" 2>/dev/null || true; done
-  pid_of=()
-}
-trap stop_servers EXIT
-trap 'exit 130' INT TERM
 
 # Runs a command until the first line of its output that begins with a word, which is printed
 # without that word.
@@ -97,23 +85,14 @@ export CLUSTER_NODE_B_PID=${pid_of[nodeB]}
 status=0
 node --test --test-concurrency=1 --test-timeout=120000 --test-reporter=spec "${tests[@]}" >"$logs/tests.log" 2>&1 || status=$?
 
-count() {
-  grep -aoE "^ℹ $1 [0-9]+" "$logs/tests.log" | tail -n 1 | grep -oE '[0-9]+$' || echo 0
-}
-passed=$(count pass)
-failed=$(($(count tests) - passed))
+passed=$(count '^ℹ pass [0-9]+' "$logs/tests.log")
+failed=$(($(count '^ℹ tests [0-9]+' "$logs/tests.log") - passed))
 if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
 if [ "$passed" = 0 ] && [ "$failed" = 0 ]; then failed=1; fi
 [ "$failed" = 0 ] || sed -n '/failing tests:/,$p' "$logs/tests.log"
 
-# A server that has died is a failure whatever the tests say.
-for name in "${!pid_of[@]}"; do
-  if ! kill -0 "${pid_of[$name]}" 2>/dev/null; then
-    echo "$name has died; the end of its log:"
-    tail -n 20 "$logs/$name.log"
-    failed=$((failed + 1))
-  fi
-done
+count_dead "$logs/"
+failed=$((failed + dead))
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
