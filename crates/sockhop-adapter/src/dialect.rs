@@ -15,6 +15,8 @@
 pub mod answers;
 pub mod node;
 pub mod python;
+#[cfg(test)]
+mod testing;
 mod value;
 
 use std::time::Instant;

@@ -6,6 +6,7 @@ use super::*;
 use crate::bus::{ChannelMessage, MemoryChannels, MemoryHub};
 use crate::dialect::Ignored;
 use crate::dialect::answers::{Answer, Missing};
+use crate::dialect::testing::{counted, json, options};
 
 struct Pair {
     dialect: NodeDialect,
@@ -53,33 +54,17 @@ impl Pair {
     }
 
     fn ignored(&self, channel: &str, payload: &[u8]) -> Ignored {
-        let before = Ignored::ALL.map(|reason| self.dialect.stats().ignored(reason).get());
-        let request = self.receive(channel, payload);
-        assert!(request.is_none(), "{request:?}");
-        let counted = |(reason, before): &(Ignored, u64)| {
-            self.dialect.stats().ignored(*reason).get() > *before
-        };
-        let mut reasons = Ignored::ALL.into_iter().zip(before).filter(counted);
-        reasons.next().expect("it is counted").0
+        counted(self.dialect.stats(), || {
+            let request = self.receive(channel, payload);
+            assert!(request.is_none(), "{request:?}");
+        })
     }
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
 }
 
 fn msgpack(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     msgpack::write_value(&mut out, &json(text));
     out
-}
-
-fn options(rooms: &[&str], except: &[&str]) -> BroadcastOptions {
-    BroadcastOptions {
-        rooms: rooms.iter().map(|room| Room::from(*room)).collect(),
-        except: except.iter().map(|room| Room::from(*room)).collect(),
-        ..BroadcastOptions::default()
-    }
 }
 
 fn event(request: NodeRequest) -> ForeignEvent {

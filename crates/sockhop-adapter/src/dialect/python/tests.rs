@@ -5,6 +5,7 @@ use socketio_proto::{Args, Parser, encode_event};
 use super::*;
 use crate::bus::{ChannelMessage, MemoryChannels, MemoryHub};
 use crate::dialect::Ignored;
+use crate::dialect::testing::{counted, json, options};
 
 struct Pair {
     dialect: PythonDialect,
@@ -34,10 +35,10 @@ impl Pair {
         messages.into_iter().map(read).collect()
     }
 
-    fn receive(&self, payload: &str) -> Option<PythonRequest> {
+    fn receive(&self, payload: impl AsRef<[u8]>) -> Option<PythonRequest> {
         self.dialect.receive(&ChannelMessage {
             channel: "socketio".into(),
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            payload: Bytes::copy_from_slice(payload.as_ref()),
         })
     }
 
@@ -49,29 +50,10 @@ impl Pair {
     }
 
     fn ignored(&self, payload: &[u8]) -> Ignored {
-        let before = Ignored::ALL.map(|reason| self.dialect.stats().ignored(reason).get());
-        let request = self.dialect.receive(&ChannelMessage {
-            channel: "socketio".into(),
-            payload: Bytes::copy_from_slice(payload),
-        });
-        assert!(request.is_none(), "{request:?}");
-        let counted = |(reason, before): &(Ignored, u64)| {
-            self.dialect.stats().ignored(*reason).get() > *before
-        };
-        let mut reasons = Ignored::ALL.into_iter().zip(before).filter(counted);
-        reasons.next().expect("it is counted").0
-    }
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
-
-fn options(rooms: &[&str], except: &[&str]) -> BroadcastOptions {
-    BroadcastOptions {
-        rooms: rooms.iter().map(|room| Room::from(*room)).collect(),
-        except: except.iter().map(|room| Room::from(*room)).collect(),
-        ..BroadcastOptions::default()
+        counted(self.dialect.stats(), || {
+            let request = self.receive(payload);
+            assert!(request.is_none(), "{request:?}");
+        })
     }
 }
 
@@ -295,7 +277,7 @@ fn requests_about_single_sockets_are_read() {
         format!(r#"{{"method":"{method}","sid":"x","room":"red","namespace":"/a","host_id":"h"}}"#)
     };
     for method in ["disconnect", "enter_room", "leave_room", "close_room"] {
-        let request = pair.receive(&text(method)).unwrap();
+        let request = pair.receive(text(method)).unwrap();
         assert_eq!(request.namespace(), "/a");
         let fits = match &request {
             PythonRequest::Disconnect { id, .. } => method == "disconnect" && id.as_str() == "x",
