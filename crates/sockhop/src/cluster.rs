@@ -99,16 +99,20 @@ impl Outcome for Changed {
 pub struct MemberChanges(watch::Receiver<()>);
 
 impl MemberChanges {
-    pub(crate) fn new(changes: watch::Receiver<()>) -> Self {
-        Self(changes)
-    }
-
     /// Waits for the next change. Changes since the last call, or since this was made, are one.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             // The server is gone, and its cluster with it.
             pending().await
         }
+    }
+}
+
+impl Server {
+    /// Says from now on when [`Self::members`] has changed.
+    #[must_use]
+    pub fn member_changes(&self) -> MemberChanges {
+        MemberChanges(self.member_news().subscribe())
     }
 }
 
@@ -165,7 +169,7 @@ fn tell(server: &Server) {
         }
     }
     if changed {
-        server.members_changed();
+        server.member_news().send_replace(());
     }
 }
 

@@ -22,7 +22,7 @@ use sockhop_engine::{
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::cluster::{MemberChanges, drive};
+use crate::cluster::drive;
 use crate::connection::{Connections, Control};
 use crate::dialects::{self, DialectConfig, Dialects};
 use crate::error::EmitError;
@@ -431,14 +431,9 @@ impl Server {
         self.0.cluster.members()
     }
 
-    /// Says from now on when [`Self::members`] has changed.
-    #[must_use]
-    pub fn member_changes(&self) -> MemberChanges {
-        MemberChanges::new(self.0.member_changes.subscribe())
-    }
-
-    pub(crate) fn members_changed(&self) {
-        self.0.member_changes.send_replace(());
+    /// Where changes of the members are told.
+    pub(crate) fn member_news(&self) -> &watch::Sender<()> {
+        &self.0.member_changes
     }
 
     /// How the cluster is, as this node sees it. Costs nothing on the bus.
