@@ -117,7 +117,7 @@ impl Forwarder {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 if let Some(upgrade) = upgrade {
                     fate.is(Outcome::Upgraded);
-                    return self.switch(answer, upgrade, owner.presence, place);
+                    return self.switch(answer, upgrade, place);
                 }
                 Outcome::Failed
             }
@@ -145,20 +145,16 @@ impl Forwarder {
     }
 
     /// Joins the two connections once both have become WebSockets.
-    fn switch(
-        &self,
-        mut answer: Response<Incoming>,
-        client: OnUpgrade,
-        presence: Presence,
-        place: Place,
-    ) -> Answer {
+    ///
+    /// They stay joined when the owner is a member no more: it may only have lost the bus, and serves
+    /// its clients then. If it is gone, its clients notice by the pings that do not come.
+    fn switch(&self, mut answer: Response<Incoming>, client: OnUpgrade, place: Place) -> Answer {
         let owner = hyper::upgrade::on(&mut answer);
         let draining = self.draining.subscribe();
         let stopping = self.tasks.clone();
         self.tasks.spawn("splice", async move {
             tokio::select! {
                 () = splice(client, owner) => {}
-                () = presence.ended() => {}
                 () = super::splice::drained(draining) => {}
                 () = stopping.stopped() => {}
             }
