@@ -7,7 +7,7 @@
 //! - A message is **owed** to a connection whose join was confirmed before the message was sent,
 //!   which had not asked to leave, and was still connected.
 //! - Owed and never arrived is **lost**, with these exceptions, all for messages behind which
-//!   nothing of the same stream arrived: sent within the grace time before a leave or a close
+//!   nothing of the same stream arrived in the same stay: sent within the grace time before a leave or a close
 //!   that this tool asked for it is **in doubt**; before a connection (the publisher's or the
 //!   receiver's) that broke unasked it is **cut**.
 //! - What was sent between an unasked break and the confirmed return is **missed**.
@@ -345,7 +345,14 @@ impl Ledger {
                         sum.delivered += 1;
                         continue;
                     }
-                    let is_tail = !track.has_later(number);
+                    // What arrived in a later stay says nothing of the end of this one.
+                    let is_tail = match stay.left_us {
+                        Some(left_us) => {
+                            let mut behind = number + 1..stream.first_since(left_us);
+                            !behind.any(|later| track.has(later))
+                        }
+                        None => !track.has_later(number),
+                    };
                     match self.excuse(sent >> 1, is_tail, stay, stream, now_us, end) {
                         None => lost_at.push(sent >> 1),
                         Some(End::Broken) => cut_at.push(sent >> 1),

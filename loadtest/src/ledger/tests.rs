@@ -138,6 +138,24 @@ fn in_flight_at_a_leave_is_in_doubt_and_long_before_is_lost() {
 }
 
 #[test]
+fn in_flight_at_a_leave_is_in_doubt_whatever_comes_after_a_return() {
+    let mut ledger = ledger(2);
+    let stream = publish(&mut ledger, &[0, SECOND, 10 * SECOND]);
+    for number in 0..3 {
+        ledger.arrived(0, stream, number);
+    }
+    ledger.arrived(1, stream, 0);
+    ledger.leave_requested(1, 1, SECOND + 1);
+    ledger.leave_confirmed(1, 1, SECOND + 2);
+    ledger.join_requested(1, 1);
+    ledger.join_confirmed(1, 1, 5 * SECOND);
+    ledger.arrived(1, stream, 2);
+    ledger.finish(20 * SECOND);
+    let Tally { lost, in_doubt, .. } = ledger.tally();
+    assert_eq!((lost, in_doubt), (0, 1));
+}
+
+#[test]
 fn a_hole_with_something_behind_it_is_lost_even_right_before_a_leave() {
     let mut ledger = ledger(2);
     let stream = publish(&mut ledger, &[1, 2]);
