@@ -7,6 +7,7 @@ use engineio_proto::{Body, BodyKind, CloseReason, Detached, Refusal, RequestErro
 use sockhop_outbox::{Outbox, Push, Taken};
 use tokio::sync::oneshot;
 
+use crate::Metrics;
 use crate::transports::Upgrading;
 
 /// Requests that may wait for a session's task. More than that is abuse: a client has one GET,
@@ -79,9 +80,13 @@ impl Mailbox {
         taken
     }
 
-    pub(crate) fn close(&self) {
-        // The requests in it are answered by their replies being dropped.
-        drop(self.0.close());
+    /// Takes no more mail. The requests in it are refused by being dropped.
+    pub(crate) fn close(&self, metrics: &Metrics) {
+        for mail in self.0.close() {
+            if let Mail::WebSocket { .. } = mail {
+                metrics.upgrade_refused();
+            }
+        }
     }
 }
 
@@ -91,5 +96,63 @@ impl From<Refusal> for Refused {
             Refusal::BadRequest(error) => Self::Error(error),
             Refusal::Empty => Self::Empty,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{Registry, TextEncoder};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::websocket::{Switched, Unanswered};
+
+    /// A WebSocket that waits for its 101 answer, and its client.
+    async fn websocket() -> (Mail, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let connection = Switched {
+            tcp: server.unwrap().0,
+            held: Bytes::from_static(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            unread: Bytes::new(),
+        };
+        let upgrade = Upgrading::Here(Unanswered::new(connection));
+        (Mail::WebSocket { upgrade }, client.unwrap())
+    }
+
+    async fn assert_refused(mut client: TcpStream) {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\nSession ID unknown"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_websocket_that_waits_for_a_session_that_ends_is_refused_and_counted() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
+        let mailbox = Mailbox::new();
+        let (mail, client) = websocket().await;
+        assert!(mailbox.send(mail));
+        mailbox.close(&metrics);
+        assert_refused(client).await;
+        let text = TextEncoder::new().encode_to_string(&registry.gather());
+        let text = text.unwrap();
+        assert!(text.contains("result=\"refused\"} 1\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_websocket_for_a_session_that_takes_no_mail_is_refused() {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let mailbox = Mailbox::new();
+        mailbox.close(&metrics);
+        let (mail, client) = websocket().await;
+        assert!(!mailbox.send(mail));
+        assert_refused(client).await;
     }
 }

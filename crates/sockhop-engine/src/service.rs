@@ -267,7 +267,7 @@ impl<H: Handler> EngineService<H> {
             look,
             place,
         };
-        let (task, id, mailbox) = self.open(head, wish, None)?;
+        let (task, id, mailbox) = self.open(head, wish, || Ok(None))?;
         let (reply, answer) = oneshot::channel();
         mailbox.send(Mail::Poll { reply });
         self.shared.tasks.spawn("session", task);
@@ -337,19 +337,24 @@ impl<H: Handler> EngineService<H> {
                     look: Look::default(),
                     place,
                 };
-                let upgrade = take_over(&answer).ok_or(RequestError::BadRequest)?;
-                let (task, ..) = self.open(head, wish, Some(upgrade))?;
+                let connection = || match take_over(&answer) {
+                    None => Err(RequestError::BadRequest.into()),
+                    upgrade => Ok(upgrade),
+                };
+                let (task, ..) = self.open(head, wish, connection)?;
                 self.shared.tasks.spawn("session", task);
             }
         }
         Ok(answer)
     }
 
+    /// Opens a session over the WebSocket of `connection`, which is asked when nothing else can go
+    /// wrong: until then a refusal can be answered.
     fn open(
         &self,
         head: Head<'_>,
         wish: Wish,
-        upgrade: Option<Upgrading>,
+        connection: impl FnOnce() -> Result<Option<Upgrading>, Refusal>,
     ) -> Result<(SessionTask<H>, SessionId, Mailbox), Refusal> {
         let Wish {
             version,
@@ -377,6 +382,7 @@ impl<H: Handler> EngineService<H> {
             shared.registry.remove(&id);
             return Err(Refusal::Unavailable);
         }
+        let upgrade = connection().inspect_err(|_| shared.registry.remove(&id))?;
         let now = tokio::time::Instant::now().into_std();
         let config = Arc::clone(&shared.session_config);
         let session = Session::new(now, config, id, version, transport, peer);

@@ -260,7 +260,7 @@ impl<H: Handler> Driver<H> {
                     mail.into_iter().for_each(|mail| self.open_mail(mail, now));
                 }
                 Poll::Ready(Taken::Overflowed) => {
-                    self.parts.mailbox.close();
+                    self.parts.mailbox.close(&self.parts.shared.metrics);
                     self.parts.session.close(now, CloseReason::TransportError);
                     return true;
                 }
@@ -540,7 +540,7 @@ impl<H: Handler> Drop for Driver<H> {
             outbox,
             ..
         } = &self.parts;
-        mailbox.close();
+        mailbox.close(&shared.metrics);
         shared.registry.remove(&session.id());
         let lost = session.stats().messages_lost;
         if lost > 0 {

@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 
 use crate::Tasks;
-use crate::websocket::{self, ReadLimits, Received, Switched, WebSocket, Written};
+use crate::websocket::{self, ReadLimits, Received, Unanswered, WebSocket, Written};
 
 /// Messages read from a WebSocket in one round.
 const MAX_MESSAGES_PER_ROUND: usize = 32;
@@ -32,7 +32,7 @@ pub(crate) enum Upgrading {
     /// hyper lets it go when its 101 answer is out.
     Hyper(OnUpgrade),
     /// It is here, its 101 answer is still to be written.
-    Here(Box<Switched>),
+    Here(Unanswered),
 }
 
 #[derive(Debug)]
@@ -74,9 +74,9 @@ impl Transports {
     pub(crate) fn attach(&mut self, id: TransportId, upgrade: Upgrading) {
         let state = match upgrade {
             Upgrading::Hyper(upgrade) => State::Upgrading(upgrade),
-            Upgrading::Here(connection) => {
-                State::Open(WebSocket::over(*connection, self.version, self.base64))
-            }
+            Upgrading::Here(connection) => connection.accept().map_or(State::Gone, |connection| {
+                State::Open(WebSocket::over(connection, self.version, self.base64))
+            }),
         };
         self.attached.push(Attached { id, state });
         self.has_new = true;
@@ -221,7 +221,9 @@ async fn accept_and_close(upgrade: Upgrading, version: ProtocolVersion) {
             }
         }
         Upgrading::Here(connection) => {
-            WebSocket::over(*connection, version, false).linger().await;
+            if let Some(connection) = connection.accept() {
+                WebSocket::over(connection, version, false).linger().await;
+            }
         }
     }
 }

@@ -403,3 +403,23 @@ impl Client {
         self.stream.read(&mut buffer).await.unwrap_or(0) > 0
     }
 }
+
+#[tokio::test]
+async fn a_websocket_that_a_full_server_refuses_is_told_when_to_come_back() {
+    let server = Server::start_with_lane(EngineConfig {
+        max_sessions: 0,
+        ..config()
+    })
+    .await;
+    let mut client = Client::connect(&server).await;
+    let opening = request("GET /socket.io/?EIO=4&transport=websocket", &WEBSOCKET, "");
+    // The connection is good for another try.
+    for _ in 0..2 {
+        client.send(opening.as_bytes(), Way::Whole).await;
+        let (head, _) = client.answer(true).await.expect("an answer");
+        assert_eq!(
+            head,
+            "HTTP/1.1 503 Service Unavailable\ncontent-length: 0\nretry-after: 5"
+        );
+    }
+}

@@ -25,7 +25,7 @@ use crate::request::websocket_key;
 use crate::response::Answer;
 use crate::service::{Refusal, Step};
 use crate::transports::Upgrading;
-use crate::websocket::Switched;
+use crate::websocket::{Switched, Unanswered};
 
 /// A longer body is not copied behind its head.
 const COPIED_BODY_BYTES: usize = 16 * 1024;
@@ -203,7 +203,7 @@ impl<'s, S: Site> Connection<'s, S> {
         let mut take_over = |answer: &Answer| {
             let mut held = Vec::with_capacity(256);
             answer.write_head(Instant::now(), false, &mut held);
-            Some(Upgrading::Here(Box::new(Switched {
+            Some(Upgrading::Here(Unanswered::new(Switched {
                 tcp: tcp.take()?,
                 held: held.into(),
                 unread: Bytes::copy_from_slice(rest),

@@ -12,11 +12,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use engineio_proto::{GaveWay, Message, Packet, ProtocolVersion};
+use engineio_proto::{GaveWay, Message, Packet, ProtocolVersion, RequestError};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 pub(crate) use reader::ReadLimits;
 use reader::{FrameReader, Incoming, ReadError};
@@ -24,6 +25,7 @@ use writer::FrameWriter;
 pub(crate) use writer::Written;
 
 use crate::read_buffer::READ_BUFFER;
+use crate::response;
 use crate::stream::ServerStream;
 
 /// How long a closed connection may take to say goodbye.
@@ -98,6 +100,35 @@ pub(crate) struct Switched {
     pub(crate) held: Bytes,
     /// What was read from it too early.
     pub(crate) unread: Bytes,
+}
+
+/// A connection whose 101 answer is still to be written. Dropped, it is refused: a session that ends
+/// with the request in its mailbox owes an answer, as to all other requests.
+#[derive(Debug)]
+pub(crate) struct Unanswered(Option<Box<Switched>>);
+
+impl Unanswered {
+    pub(crate) fn new(connection: Switched) -> Self {
+        Self(Some(Box::new(connection)))
+    }
+
+    /// The connection, for whoever writes its answer: once.
+    pub(crate) fn accept(mut self) -> Option<Switched> {
+        self.0.take().map(|connection| *connection)
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            let mut refusal = Vec::with_capacity(256);
+            let answer = response::error(RequestError::SessionUnknown, None, true);
+            answer.write_head(Instant::now(), true, &mut refusal);
+            refusal.extend_from_slice(answer.body());
+            // It fits into the empty buffer of a connection, or nobody is there any more.
+            let _ = connection.tcp.try_write(&refusal);
+        }
+    }
 }
 
 impl WebSocket {
