@@ -26,8 +26,8 @@ pub struct AdmissionConfig {
 
 /// Decides about handshakes. Clones share what they know, so that several mounts can share limits.
 ///
-/// *Shape:* an address is one of IPv4, or the first 64 bits of one of IPv6, which is the least that
-/// one customer gets. Requests without an address meet only the common rate.
+/// *Shape:* an address is what one [`customer`] has. Requests without an address meet only the common
+/// rate.
 #[derive(Clone, Debug)]
 pub struct Admission(Arc<Inner>);
 
@@ -166,8 +166,10 @@ impl Drop for Place {
     }
 }
 
-/// The part of an address that is one customer's.
-fn customer(address: IpAddr) -> IpAddr {
+/// The part of an address that is one customer's: all of one of IPv4, also in the form of IPv6, and
+/// the first 64 bits of any other, which is the least that one customer gets.
+#[must_use]
+pub fn customer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -30,7 +30,7 @@ mod tasks;
 mod transports;
 mod websocket;
 
-pub use admission::{Admission, AdmissionConfig};
+pub use admission::{Admission, AdmissionConfig, customer};
 pub use config::{AllowRequest, Cookie, EngineConfig, Forbidden};
 pub use cors::{Cors, OriginPredicate, Origins};
 pub use draining::OpenSessions;

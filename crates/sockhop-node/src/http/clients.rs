@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{IntCounterVec, Opts, Registry};
+use sockhop::engine::customer;
 
 /// Addresses that are written alike up to a bit: `10.0.0.0/8`, or one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,8 @@ pub struct ClientsConfig {
     /// `trusted_proxies` only theirs are taken at all. Default: no.
     pub proxy_protocol: bool,
     /// Connections of one address that speak HTTP, at a time; a WebSocket is a session and no longer
-    /// counted here. 0 is no limit, the default. Trusted proxies have none.
+    /// counted here. All addresses of one [customer] are one. 0 is no limit, the default. Trusted
+    /// proxies have none.
     pub max_connections_per_address: usize,
 }
 
@@ -166,6 +168,7 @@ impl Clients {
         if most == 0 || self.trusts(address) {
             return Some(Counted(None));
         }
+        let address = customer(address);
         let mut connections = self
             .connections
             .lock()
@@ -287,6 +290,12 @@ mod tests {
         assert!(clients.count(address).is_none());
         drop(one);
         assert!(clients.count(address).is_some());
+        let [one, two, three] = [1, 2, 3].map(|host| {
+            let text = format!("2001:db8:1:2::{host}");
+            clients.count(text.parse().unwrap())
+        });
+        assert!(one.is_some() && two.is_some() && three.is_none());
+        assert!(clients.count("2001:db8:1:3::1".parse().unwrap()).is_some());
         let proxy = "10.0.0.1".parse().unwrap();
         let many: Vec<_> = (0..5).map(|_| clients.count(proxy)).collect();
         assert!(many.iter().all(Option::is_some));
