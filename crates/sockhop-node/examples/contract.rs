@@ -74,6 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         },
         engine: socketio,
         header_timeout: millis("HEADER_TIMEOUT", 5000)?,
+        idle_timeout: millis("HEADER_TIMEOUT", 5000)?,
         redis: redis()?,
         dialects: DialectConfig {
             node: Some(NodeDialectConfig::default()),

@@ -42,6 +42,9 @@ pub struct NodeConfig {
     pub client_dir: Option<PathBuf>,
     /// How long a request's head may take. Default 15 s.
     pub header_timeout: Duration,
+    /// How long a connection is kept between two requests; a balancer that keeps them should give
+    /// up earlier. Default 15 s.
+    pub idle_timeout: Duration,
     /// How long sessions and handlers may take to end at shutdown. Default 10 s.
     pub close_timeout: Duration,
     /// Whose a connection is, and how many one address may have.
@@ -77,6 +80,7 @@ impl Default for NodeConfig {
             engine: EngineConfig::default(),
             client_dir: None,
             header_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(15),
             close_timeout: Duration::from_secs(10),
             clients: ClientsConfig::default(),
             drain: DrainConfig::default(),
@@ -344,6 +348,7 @@ impl Node {
         let serving = Serving {
             tasks: running.server.tasks().clone(),
             header_timeout: running.config.header_timeout,
+            idle_timeout: running.config.idle_timeout,
             clients: Arc::new(Clients::new(running.config.clients.clone(), &registry)?),
         };
         let mut serving = Box::pin(serve(listener, site, serving));
@@ -434,6 +439,7 @@ impl Running {
         let serving = Serving {
             tasks: tasks.clone(),
             header_timeout: self.config.header_timeout,
+            idle_timeout: self.config.idle_timeout,
             clients: Arc::new(Clients::anybody()),
         };
         let serving = serve(listener, Arc::new(site), serving);

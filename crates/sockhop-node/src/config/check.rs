@@ -61,6 +61,7 @@ impl Checker {
             listen: listen.unwrap_or_else(|| NodeConfig::default().listen),
             client_dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
             header_timeout: self.time("server.header_timeout_ms", server.header_timeout_ms),
+            idle_timeout: self.time("server.idle_timeout_ms", server.idle_timeout_ms),
             close_timeout: self.time_or_none("server.close_timeout_ms", server.close_timeout_ms),
             engine: self.engine(raw),
             server: self.server(raw),

@@ -48,6 +48,7 @@ pub(super) struct Server {
     /// Empty: none.
     pub(super) client_dir: String,
     pub(super) header_timeout_ms: u64,
+    pub(super) idle_timeout_ms: u64,
     pub(super) close_timeout_ms: u64,
 }
 
@@ -136,6 +137,7 @@ impl From<&NodeConfig> for Raw {
                 path: engine.path.clone(),
                 client_dir: dir.to_string_lossy().into_owned(),
                 header_timeout_ms: millis(config.header_timeout),
+                idle_timeout_ms: millis(config.idle_timeout),
                 close_timeout_ms: millis(config.close_timeout),
             },
             session: Session {

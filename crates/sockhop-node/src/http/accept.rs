@@ -75,6 +75,8 @@ pub(crate) struct Serving {
     pub(crate) tasks: Tasks,
     /// How long the head of a request may take.
     pub(crate) header_timeout: Duration,
+    /// How long a connection is kept between two requests.
+    pub(crate) idle_timeout: Duration,
     pub(crate) clients: Arc<Clients>,
 }
 
@@ -178,8 +180,7 @@ fn serve_client<S: Site>(
             true => {
                 let config = LaneConfig {
                     head_timeout: serving.header_timeout,
-                    // As hyper has it, which has one clock for both.
-                    idle_timeout: serving.header_timeout,
+                    idle_timeout: serving.idle_timeout,
                     max_head_bytes: MAX_HEAD_BYTES,
                 };
                 let lane = InLane {
@@ -230,7 +231,8 @@ async fn serve_by_hyper<S: Site>(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(serving.header_timeout)
+        // One clock for both: it runs from the end of one request to the end of the next one's head.
+        .header_read_timeout(serving.header_timeout.max(serving.idle_timeout))
         // Without `pipeline_flush`: with it, an answer to a request whose body nobody reads is lost.
         .max_buf_size(MAX_HEAD_BYTES);
     let connection = http
@@ -253,9 +255,11 @@ async fn serve_by_hyper<S: Site>(
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use tokio::io::AsyncWriteExt;
+    use http::StatusCode;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::http::{Answer, status};
 
     const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -270,6 +274,48 @@ mod tests {
         let writing = async { while server.write_all(&[0; 65_536]).await.is_ok() {} };
         let patience = Duration::from_secs(30);
         tokio::time::timeout(patience, writing).await.unwrap();
+    }
+
+    /// Answers everything, without a lane.
+    struct Yes;
+
+    impl Site for Yes {
+        async fn respond(self: Arc<Self>, _: Request<Incoming>) -> Answer {
+            status(StatusCode::OK)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_between_two_requests_for_longer_than_a_head_may_take() {
+        let idle_timeout = Duration::from_secs(90);
+        let listener = Listener::bind(ANY_PORT).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let serving = Serving {
+            tasks: Tasks::default(),
+            header_timeout: Duration::from_secs(1),
+            idle_timeout,
+            clients: Arc::new(Clients::anybody()),
+        };
+        let tasks = serving.tasks.clone();
+        tasks.spawn("serve", serve(listener, Arc::new(Yes), serving));
+        for pause in [Duration::from_secs(80), Duration::ZERO] {
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let mut answer = [0; 15];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            let mut rest = Vec::new();
+            while !rest.ends_with(b"\r\n\r\n") {
+                rest.push(client.read_u8().await.unwrap());
+            }
+            // Virtual: nothing is waited for.
+            tokio::time::sleep(pause).await;
+        }
+        let answered = tokio::time::Instant::now();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        let kept = answered.elapsed();
+        assert!((idle_timeout..idle_timeout * 2).contains(&kept), "{kept:?}");
     }
 
     #[tokio::test]

@@ -43,7 +43,8 @@ const CONTRACT: [(&str, &str); 6] = [
 ];
 
 /// What has no option.
-const VARIABLES: [(&str, &str); 2] = [
+const VARIABLES: [(&str, &str); 3] = [
+    ("SOCKHOP__SERVER__IDLE_TIMEOUT_MS", "1500"),
     ("SOCKHOP__LIMITS__SESSION_CLOSE_TIMEOUT_MS", "500"),
     ("SOCKHOP__LIMITS__ATTACHMENT_TIMEOUT_MS", "1500"),
 ];
