@@ -4,14 +4,16 @@
 //! |---|---|---|
 //! | `PORT` | 3000 | listens on 0.0.0.0, path `/socket.io/` |
 //! | `REDIS` | unset | `redis://…`: several such processes on one Redis form a cluster |
-//! | `WORKERS` | 1 | worker threads |
+//! | `WORKERS` | 1 | worker threads; 0 is one for each core |
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use sockhop::{Ack, Args, Payload, Socket, Value};
 use sockhop_node::{
-    DrainConfig, LogFormat, Node, NodeConfig, NodeError, RedisConfig, shutdown_signal, telemetry,
+    DrainConfig, LogFormat, Node, NodeConfig, NodeError, RedisConfig, runtime, shutdown_signal,
+    telemetry,
 };
 
 const ALL: &str = "all";
@@ -23,11 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let _logs = telemetry::init("warn", LogFormat::Text);
     let port = number("PORT", 3000)?;
     let workers = number("WORKERS", 1)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers.into())
-        .enable_all()
-        .build()?
-        .block_on(run(port, redis()?))?;
+    runtime(NonZeroUsize::new(workers.into()))?.block_on(run(port, redis()?))?;
     Ok(())
 }
 

@@ -27,7 +27,9 @@ use sockhop::{
     EngineConfig, Namespace, NodeDialectConfig, Origins, Parser, Payload, PythonDialectConfig,
     ServerConfig, Socket, Value,
 };
-use sockhop_node::{LogFormat, Mount, Node, NodeConfig, RedisConfig, shutdown_signal, telemetry};
+use sockhop_node::{
+    LogFormat, Mount, Node, NodeConfig, RedisConfig, runtime, shutdown_signal, telemetry,
+};
 
 /// How long `ask-me` waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,8 +46,11 @@ const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 /// Largest message of a `flood`.
 const MAX_FLOOD_BYTES: usize = 10_000_000;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
+    runtime(None)?.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let logs = telemetry::init(&var("LOG", "info".to_owned())?, LogFormat::Text);
     let node_id: Arc<str> = var("NODE_ID", "n1".to_owned())?.into();
     let socketio = engine(

@@ -14,7 +14,7 @@
 
 use clap::Parser as _;
 use sockhop::{Ack, Args, EmitError, Namespace, Socket, Value};
-use sockhop_node::{Cli, Node, NodeConfig, NodeError, shutdown_signal, telemetry};
+use sockhop_node::{Cli, Node, NodeConfig, NodeError, runtime, shutdown_signal, telemetry};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let environment = std::env::vars_os().map(|(name, value)| {
@@ -23,11 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let config = Cli::parse().config(environment)?;
     let _logs = telemetry::init(&config.log_filter, config.log_format);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(workers) = config.workers {
-        runtime.worker_threads(workers.get());
-    }
-    runtime.enable_all().build()?.block_on(run(config))?;
+    runtime(config.workers)?.block_on(run(config))?;
     Ok(())
 }
 

@@ -29,6 +29,7 @@ mod log_queue;
 mod node;
 mod redis;
 mod route;
+mod runtime;
 mod shutdown;
 pub mod telemetry;
 
@@ -39,6 +40,7 @@ pub use http::{ClientsConfig, Network, NotANetwork, Page};
 pub use log_queue::Logs;
 pub use node::{Mount, Node, NodeConfig, NodeError};
 pub use route::PrivateConfig;
+pub use runtime::runtime;
 pub use shutdown::shutdown_signal;
 pub use sockhop_redis::{RedisConfig, RedisUrl, Secret};
 pub use telemetry::LogFormat;

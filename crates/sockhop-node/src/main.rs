@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sockhop_node::{Cli, Logs, Node, NodeConfig, NodeError, chat, shutdown_signal, telemetry};
+use sockhop_node::{
+    Cli, Logs, Node, NodeConfig, NodeError, chat, runtime, shutdown_signal, telemetry,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -40,11 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: NodeConfig, logs: &Logs) -> Result<(), NodeError> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(workers) = config.workers {
-        runtime.worker_threads(workers.get());
-    }
-    let runtime = runtime.enable_all().build().map_err(NodeError::Runtime)?;
+    let runtime = runtime(config.workers).map_err(NodeError::Runtime)?;
     runtime.block_on(async {
         let mut node = Node::new(config)?;
         logs.register(node.registry())?;
