@@ -31,6 +31,11 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// answer that nobody reads has no other end.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What the kernel takes for a client beyond what it can send at once: the rest waits in the client's
+/// outbox, where it is counted and limited. By default the kernel takes up to 4 MiB for each.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 * 1024;
+
 /// How long accepting rests after the system refused, at first and at most.
 const FIRST_REST: Duration = Duration::from_millis(5);
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -58,7 +63,10 @@ impl Listener {
         }
         // Accepted connections have it from here.
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(unread_timeout))?;
+        {
+            socket.set_tcp_user_timeout(Some(unread_timeout))?;
+            socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self(TcpListener::from_std(socket.into())?))
@@ -257,6 +265,7 @@ mod tests {
 
     use http::StatusCode;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::http::{Answer, status};
@@ -273,7 +282,23 @@ mod tests {
         let mut server = accepted.unwrap().0;
         let writing = async { while server.write_all(&[0; 65_536]).await.is_ok() {} };
         let patience = Duration::from_secs(30);
-        tokio::time::timeout(patience, writing).await.unwrap();
+        timeout(patience, writing).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_takes_little_for_a_client_that_reads_nothing() {
+        let listener = Listener::bind(ANY_PORT).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (accepted, client) = tokio::join!(listener.0.accept(), client);
+        let (server, _client) = (accepted.unwrap().0, client.unwrap());
+        let mut taken = 0;
+        // Until it takes nothing for long enough to have sent what it can.
+        let patience = Duration::from_millis(500);
+        while timeout(patience, server.writable()).await.is_ok() {
+            taken += server.try_write(&[0; 4096]).unwrap_or(0);
+        }
+        assert!(taken < 1 << 20, "{taken}");
     }
 
     /// Answers everything, without a lane.
