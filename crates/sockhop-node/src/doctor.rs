@@ -8,9 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use sockhop_redis::inspect::{Inspection, SubscriberLimit, inspect};
 
 use crate::NodeConfig;
-
-/// Descriptors that a node needs besides one for each client: files, listeners, Redis, other nodes.
-const OWN_DESCRIPTORS: u64 = 1_000;
+use crate::descriptors::OWN_DESCRIPTORS;
 
 /// Connections that the kernel should hold for us while we accept others.
 const BACKLOG: u64 = 4_096;

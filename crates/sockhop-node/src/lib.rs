@@ -21,6 +21,7 @@ mod cli;
 mod client_files;
 mod config;
 mod control;
+mod descriptors;
 mod doctor;
 mod drain;
 mod heap;

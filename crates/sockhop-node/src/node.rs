@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::client_files::ClientFiles;
 use crate::control::{Control, ControlSite, Phase, Readiness, watch_cluster, watch_lateness};
+use crate::descriptors::make_room;
 use crate::drain::{DrainConfig, close_sessions};
 use crate::heap::release_memory;
 use crate::http::{
@@ -308,6 +309,7 @@ impl Node {
                 let dir = config.client_dir.clone().unwrap_or_default();
                 NodeError::ClientFiles { dir, source }
             })?;
+        make_room(config.engine.max_sessions);
         let mounts = Arc::new(mounts);
         let mut running = Running {
             server,
