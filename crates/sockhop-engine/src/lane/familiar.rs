@@ -63,6 +63,9 @@ impl Memory {
         let familiar = slot.familiar.as_deref()?;
         let (line, block) = bytes.split_at(memchr(b'\n', bytes)? + 1);
         let (content_length, body_len) = familiar.compare(block)?;
+        if !verb.may_have_body() && body_len > 0 {
+            return None;
+        }
         let url = line.strip_suffix(b" HTTP/1.1\r\n")?.get(method_len..)?;
         let url = std::str::from_utf8(url).ok().filter(|url| is_plain(url))?;
         let headers = Headers::Familiar {
@@ -239,6 +242,14 @@ mod tests {
         ] {
             assert!(memory.recall(other.as_bytes()).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_get_that_has_a_body_this_time_is_not_familiar() {
+        let get = |length| format!("GET / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        let memory = knowing(&get(0));
+        assert!(memory.recall(get(0).as_bytes()).is_some());
+        assert!(memory.recall(get(1).as_bytes()).is_none());
     }
 
     #[test]

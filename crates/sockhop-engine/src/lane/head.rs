@@ -26,6 +26,13 @@ pub(crate) enum Verb {
     Other,
 }
 
+impl Verb {
+    /// Whether the lane takes such a request with a body.
+    pub(super) fn may_have_body(self) -> bool {
+        self == Self::Post
+    }
+}
+
 /// The head of a request in the lane.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
@@ -235,8 +242,8 @@ fn judge<'a>(
             _ => {}
         }
     }
-    let takes_body = verb == Verb::Post || head.body_len == 0;
-    (lengths <= 1 && takes_body).then_some(head)
+    let has_its_body = verb.may_have_body() || head.body_len == 0;
+    (lengths <= 1 && has_its_body).then_some(head)
 }
 
 /// Whether a URL is a path, perhaps with a query, of characters that are beyond doubt there.
