@@ -54,11 +54,15 @@ pub(crate) fn release_memory(
 }
 
 /// Decides when a release is worth it: when there are far fewer sessions than at the most since the
-/// last one. Sessions that come and go in equal numbers use each other's memory, so that the number
-/// of those that ended alone would be no reason.
+/// last one, and once more when it has come to rest after that, for those that were too few to be
+/// worth one of their own. Sessions that come and go in equal numbers use each other's memory, so
+/// that the number of those that ended alone would be no reason.
 #[derive(Debug)]
 struct Ebb {
     most: u64,
+    last: u64,
+    /// There was a release, and the number has only fallen since.
+    falling: bool,
     released: Instant,
 }
 
@@ -66,6 +70,8 @@ impl Ebb {
     fn new(now: Instant) -> Self {
         Self {
             most: 0,
+            last: 0,
+            falling: false,
             released: now,
         }
     }
@@ -74,8 +80,13 @@ impl Ebb {
     /// is counted from here.
     fn is_due(&mut self, now: Instant, open: u64) -> bool {
         self.most = self.most.max(open);
-        let due = self.most - open >= WORTH_SESSIONS && now >= self.released + REST;
+        self.falling &= open <= self.last;
+        let gone = self.most - open;
+        let is_rest = self.falling && open == self.last && gone > 0;
+        self.last = open;
+        let due = (gone >= WORTH_SESSIONS || is_rest) && now >= self.released + REST;
         if due {
+            self.falling = gone >= WORTH_SESSIONS;
             self.most = open;
             self.released = now;
         }
@@ -104,6 +115,14 @@ mod tests {
         let mut open = vec![1_500; 10];
         open.extend([501, 500, 0]);
         assert_eq!(due(open), [11]);
+    }
+
+    #[test]
+    fn the_last_of_an_ebb_are_released_when_it_has_come_to_rest() {
+        let mut open = vec![2_000; 10];
+        open.extend([900, 800, 700, 100, 100, 100, 100]);
+        open.extend([100; 20]);
+        assert_eq!(due(open), [10, 15]);
     }
 
     #[test]
