@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use tokio::runtime::{Builder, Runtime};
 
 /// Tasks that run before it is looked again for sockets that have something. Each of them may write
-/// to a client, so with tokio's 61 a request waits for so many writes of a large broadcast. Lower
-/// than this gains nothing.
+/// to a client, so with tokio's 61 a request waits for so many writes of a large broadcast. What that
+/// brought is in `docs/performance.md`.
 const EVENT_INTERVAL: u32 = 16;
 
 /// A runtime for nodes, with so many worker threads; `None` is one for each core.

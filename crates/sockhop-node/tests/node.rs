@@ -48,6 +48,17 @@ fn the_browser_client_comes_from_its_directory_or_from_the_cdn() {
     assert!(head.contains("location: https://cdn.socket.io/"), "{head}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn the_table_of_descriptors_is_large_before_the_first_client_comes() {
+    let node = Node::start(&["--max-sessions", "3000"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    let size: u32 = size.unwrap().trim().parse().unwrap();
+    // 256 without; the limit of open files may be as low as 1,024.
+    assert!(size >= 1_024, "{size}");
+}
+
 #[test]
 fn an_unfinished_request_head_is_dropped() {
     let node = Node::start(&["--header-timeout-ms", "200"]);
