@@ -13,8 +13,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
 /// Hands out due times at a rate.
 #[derive(Debug)]
 pub struct Pacer {
-    start: Instant,
-    period_ns: f64,
+    times: Times,
     handed_out: u64,
     bell: Arc<Notify>,
     stop: Arc<AtomicBool>,
@@ -24,27 +23,24 @@ impl Pacer {
     /// Begins now.
     #[must_use]
     pub fn new(per_second: f64) -> Self {
-        let start = Instant::now();
-        let period_ns = 1e9 / per_second;
+        let times = Times {
+            start: Instant::now(),
+            per_second,
+        };
         let bell = Arc::new(Notify::new());
         let stop = Arc::new(AtomicBool::new(false));
         let (ring, stopped) = (Arc::clone(&bell), Arc::clone(&stop));
-        let period = Duration::from_nanos(to_nanos(period_ns)).max(SHORTEST_SLEEP);
         std::thread::spawn(move || {
-            let mut next = start;
+            let mut next = 0;
             while !stopped.load(Ordering::Relaxed) {
                 ring.notify_one();
-                next += period;
                 let now = Instant::now();
-                match next.checked_duration_since(now) {
-                    Some(rest) => std::thread::sleep(rest),
-                    None => next = now,
-                }
+                next = times.next_ring(next, now);
+                std::thread::sleep(times.due(next).saturating_duration_since(now));
             }
         });
         Self {
-            start,
-            period_ns,
+            times,
             handed_out: 0,
             bell,
             stop,
@@ -53,8 +49,7 @@ impl Pacer {
 
     /// Waits until one is due; its intended time.
     pub async fn due(&mut self) -> Instant {
-        let offset = to_nanos(self.period_ns * u64_to_f64(self.handed_out));
-        let due = self.start + Duration::from_nanos(offset);
+        let due = self.times.due(self.handed_out);
         while Instant::now() < due {
             self.bell.notified().await;
         }
@@ -69,16 +64,69 @@ impl Drop for Pacer {
     }
 }
 
+/// The due times of a rate, and when to ring for them.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    start: Instant,
+    per_second: f64,
+}
+
+impl Times {
+    fn due(self, number: u64) -> Instant {
+        self.start + Duration::from_secs_f64(float(number) / self.per_second)
+    }
+
+    /// The unit to ring for after that of `last`. It is always one still to come: a bell that was
+    /// late and went on from there would make all that follow late by the rest of a period.
+    fn next_ring(self, last: u64, now: Instant) -> u64 {
+        let step = whole((SHORTEST_SLEEP.as_secs_f64() * self.per_second).ceil());
+        let due_by_now = whole(now.duration_since(self.start).as_secs_f64() * self.per_second);
+        (last + step).max(due_by_now + 1)
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "positive and short"
+    reason = "positive and small"
 )]
-fn to_nanos(value: f64) -> u64 {
+fn whole(value: f64) -> u64 {
     value as u64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-fn u64_to_f64(value: u64) -> f64 {
+fn float(value: u64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(per_second: f64) -> (Times, Instant) {
+        let start = Instant::now();
+        (Times { start, per_second }, start)
+    }
+
+    #[test]
+    fn the_bell_rings_at_each_due_time() {
+        let (times, start) = at(1000.0);
+        let woken = start + Duration::from_micros(5_080);
+        assert_eq!(times.next_ring(5, woken), 6);
+        assert_eq!(times.due(6), start + Duration::from_millis(6));
+    }
+
+    #[test]
+    fn a_bell_that_was_late_is_back_at_the_due_times() {
+        let (times, start) = at(1000.0);
+        let woken = start + Duration::from_micros(9_700);
+        assert_eq!(times.next_ring(5, woken), 10);
+    }
+
+    #[test]
+    fn at_a_high_rate_the_bell_rings_once_for_several() {
+        let (times, start) = at(20_000.0);
+        let woken = start + Duration::from_micros(260);
+        assert_eq!(times.next_ring(4, woken), 8);
+    }
 }
