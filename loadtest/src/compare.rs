@@ -13,7 +13,7 @@ enum Better {
 }
 
 /// What is compared: the metric's name, whether it is a time, and what is better.
-const ROWS: [(&str, bool, Better); 22] = [
+const ROWS: [(&str, bool, Better); 23] = [
     ("loss", false, Better::Less),
     ("cut", false, Better::Less),
     ("missed", false, Better::Less),
@@ -33,6 +33,7 @@ const ROWS: [(&str, bool, Better); 22] = [
     ("echo-p99", true, Better::Less),
     ("echo-p99.9", true, Better::Less),
     ("handshake-p99", true, Better::Less),
+    ("disturbance", false, Better::Less),
     ("cpu", false, Better::Less),
     ("connect-cpu", false, Better::Less),
     ("memory", false, Better::Less),

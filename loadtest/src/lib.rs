@@ -5,6 +5,7 @@
 //! both ends of every message.
 
 pub mod app;
+pub mod beside;
 pub mod compare;
 pub mod drive;
 pub mod error;

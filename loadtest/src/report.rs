@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beside::Beside;
 use crate::fail_if::FailIf;
 use crate::ledger::Tally;
 use crate::options::Options;
@@ -85,6 +86,9 @@ pub struct Event {
     pub command: String,
     /// `done`, what went wrong, or that it was not over yet.
     pub outcome: String,
+    /// Latency of deliveries and echoes while it ran.
+    #[serde(default)]
+    pub latency: Spread,
 }
 
 /// One watched process.
@@ -203,8 +207,14 @@ pub struct Report {
     pub own_cpu_per_message_us: Option<f64>,
     /// Memory of this tool at the end.
     pub own_pss_kib: Option<u64>,
-    /// Commands that were run.
+    /// Commands that were run, in the order in which they began.
     pub events: Vec<Event>,
+    /// Latency of deliveries and echoes while a command ran.
+    #[serde(default)]
+    pub disturbed: Spread,
+    /// The same while none ran.
+    #[serde(default)]
+    pub undisturbed: Spread,
     /// Second by second from the very beginning.
     pub seconds: Vec<Second>,
     /// Conditions of `--fail-if` that hold.
@@ -278,7 +288,9 @@ impl Report {
                 .own_cpu_seconds
                 .and_then(|cpu| per(cpu * 1e6, moved)),
             own_pss_kib: measured.own_pss_kib,
-            events: measured.events,
+            events: with_latencies(measured.events, &stats.beside),
+            disturbed: stats.beside.disturbed().into(),
+            undisturbed: stats.beside.undisturbed().into(),
             seconds,
             failed: Vec::new(),
         };
@@ -293,6 +305,20 @@ impl Report {
         conditions
             .filter_map(|condition| condition.holds(&metrics).map(str::to_owned))
             .collect()
+    }
+
+    /// How many times as large p99 was while a command ran as while none did; none if one of the
+    /// two never was.
+    #[must_use]
+    pub fn disturbance(&self) -> Option<f64> {
+        self.times_undisturbed(&self.disturbed)
+    }
+
+    /// How many times as large p99 is in these latencies as it was while no command ran.
+    #[must_use]
+    pub fn times_undisturbed(&self, latency: &Spread) -> Option<f64> {
+        let both = latency.count > 0 && self.undisturbed.count > 0;
+        both.then(|| count(latency.p99_us) / count(self.undisturbed.p99_us))
     }
 
     /// What `--fail-if` and `compare` know by name. Times are in µs.
@@ -339,10 +365,18 @@ impl Report {
         add("cpu", self.cost.cpu_per_message_us.unwrap_or(0.0));
         add("connect-cpu", self.cost.cpu_per_connect_us.unwrap_or(0.0));
         add("memory", self.cost.pss_per_connection_kib.unwrap_or(0.0));
+        add("disturbance", self.disturbance().unwrap_or(0.0));
         add("send-lag-p99", count(self.send_lag.p99_us));
         add("loop-lag-p99", count(self.loop_lag.p99_us));
         metrics
     }
+}
+
+fn with_latencies(mut events: Vec<Event>, beside: &Beside) -> Vec<Event> {
+    for (number, event) in events.iter_mut().enumerate() {
+        event.latency = beside.command(number).map(Spread::from).unwrap_or_default();
+    }
+    events
 }
 
 fn watched(plan: &Plan, measured: &Measured) -> Vec<Watched> {

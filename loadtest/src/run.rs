@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::random::Random;
 use crate::report::{Event, Measured, Report, Usage};
 use crate::session;
+use crate::stats::Spread;
 use crate::world::{User, World};
 
 /// How long the last connects may take after their turn came.
@@ -173,12 +174,13 @@ async fn take_step(world: Rc<World>, step: Step, events: Rc<RefCell<Vec<Event>>>
     let at_us = world.now_us();
     let mut command = tokio::process::Command::new("sh");
     command.arg("-c").arg(&step.command).kill_on_drop(true);
-    let index = events.borrow().len();
+    let number = world.stats.borrow_mut().beside.begin();
     events.borrow_mut().push(Event {
         at_us,
         took_us: 0,
         command: step.command,
         outcome: "still running at the end".to_owned(),
+        latency: Spread::default(),
     });
     let outcome = match command.output().await {
         Ok(output) if output.status.success() => "done".to_owned(),
@@ -189,8 +191,9 @@ async fn take_step(world: Rc<World>, step: Step, events: Rc<RefCell<Vec<Event>>>
         ),
         Err(error) => error.to_string(),
     };
+    world.stats.borrow_mut().beside.end(number);
     // None once the report has taken the events.
-    if let Some(event) = events.borrow_mut().get_mut(index) {
+    if let Some(event) = events.borrow_mut().get_mut(number) {
         event.took_us = world.now_us() - at_us;
         event.outcome = outcome;
     }

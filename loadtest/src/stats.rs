@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::beside::Beside;
+
 /// Two minutes: what takes longer counts as that.
 const LONGEST_US: u64 = 120_000_000;
 
@@ -94,6 +96,8 @@ pub struct Stats {
     pub connects: u64,
     /// Connections closed by this tool.
     pub closed: u64,
+    /// Latencies by the commands that ran meanwhile.
+    pub beside: Beside,
     /// Seconds of the run, from its very beginning.
     pub seconds: Vec<Second>,
     interval: Histogram<u64>,
@@ -125,6 +129,7 @@ impl Stats {
             unsent: 0,
             connects: 0,
             closed: 0,
+            beside: Beside::new(),
             seconds: Vec::new(),
             interval: histogram(),
             now: Second::default(),
@@ -134,16 +139,21 @@ impl Stats {
     /// A message arrived.
     pub fn delivered(&mut self, time_us: u64) {
         record(&mut self.delivery, time_us);
-        record(&mut self.interval, time_us);
+        self.arrived(time_us);
         self.now.delivered += 1;
     }
 
     /// An echo was answered.
     pub fn answered(&mut self, time_us: u64) {
         record(&mut self.echo, time_us);
-        record(&mut self.interval, time_us);
+        self.arrived(time_us);
         self.answered += 1;
         self.now.answered += 1;
+    }
+
+    fn arrived(&mut self, time_us: u64) {
+        record(&mut self.interval, time_us);
+        self.beside.record(time_us);
     }
 
     /// Something was sent, this long after it was due.

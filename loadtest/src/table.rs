@@ -28,13 +28,20 @@ pub fn render(report: &Report) -> String {
     costs(&mut out, report);
     for event in &report.events {
         let at = event.at_us.saturating_sub(report.work_began_us);
-        let _ = writeln!(
+        let _ = write!(
             out,
             "  at {:<8} {} ({})",
             time(at),
             event.command,
             event.outcome
         );
+        if event.latency.count > 0 {
+            let _ = write!(out, ", p99 meanwhile {}", time(event.latency.p99_us));
+        }
+        if let Some(times) = report.times_undisturbed(&event.latency) {
+            let _ = write!(out, ", {times:.1} times the undisturbed");
+        }
+        out.push('\n');
     }
     for failed in &report.failed {
         let _ = writeln!(out, "FAILED: {failed}");
@@ -87,6 +94,10 @@ fn latencies(out: &mut String, report: &Report) {
     row("upgrade complete", &report.upgrade);
     row("delivery", &report.delivery);
     row("echo round trip", &report.echo);
+    if !report.events.is_empty() {
+        row("both, undisturbed", &report.undisturbed);
+        row("both, disturbed", &report.disturbed);
+    }
     row("this tool: send lag", &report.send_lag);
     row("this tool: loop lag", &report.loop_lag);
 }

@@ -138,6 +138,11 @@ fn a_scenario_stands_in_a_file_and_the_command_line_overrules_it() {
     assert!((20..100).contains(&published), "{published}");
     let outcomes = [0, 1].map(|at| &report["events"][at]["outcome"]);
     assert_eq!(outcomes, ["done", "still running at the end"]);
+    let [disturbed, undisturbed] =
+        ["/disturbed/count", "/undisturbed/count"].map(|pointer| count(&report, pointer));
+    assert!(disturbed > 0 && undisturbed > 0, "{report}");
+    assert_eq!(disturbed + undisturbed, count(&report, "/delivery/count"));
+    assert!(count(&report, "/events/1/latency/count") > 0, "{report}");
     fs::write(&file, "scenario = \"broadcast\"\nconections = 7\n").expect("a place for files");
     let refused = loadtest(&["run", &names[0]]);
     text(&refused, 2);
