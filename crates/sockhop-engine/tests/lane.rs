@@ -396,6 +396,26 @@ async fn a_head_that_does_not_end_ends_its_connection() {
     assert!(close.contains(&passed), "{passed:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn between_two_requests_a_connection_is_kept_for_the_idle_time_and_a_begun_head_for_its_own()
+{
+    let server = Server::start_with_lane(config()).await;
+    let refused = request(&format!("{GET}&sid=nobody"), &[], "");
+    for (begun_head, timeout) in [
+        (&b""[..], support::IDLE_TIMEOUT),
+        (b"GET /socket.io/?EIO", support::HEAD_TIMEOUT),
+    ] {
+        let mut client = Client::connect(&server).await;
+        client.send(refused.as_bytes(), Way::Whole).await;
+        client.answer(true).await.unwrap();
+        let answered = tokio::time::Instant::now();
+        client.stream.write_all(begun_head).await.unwrap();
+        assert!(!client.more_in_virtual_time().await);
+        let kept = answered.elapsed();
+        assert!((timeout..timeout * 2).contains(&kept), "{kept:?}");
+    }
+}
+
 impl Client {
     /// As [`Self::more`], with no limit on time.
     async fn more_in_virtual_time(&mut self) -> bool {

@@ -94,6 +94,7 @@ impl lane::Site for Alone {
 }
 
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 impl Server {
@@ -133,7 +134,7 @@ impl Server {
                         true => {
                             let config = LaneConfig {
                                 head_timeout: HEAD_TIMEOUT,
-                                idle_timeout: Duration::from_secs(60),
+                                idle_timeout: IDLE_TIMEOUT,
                                 max_head_bytes: MAX_HEAD_BYTES,
                             };
                             lane::serve(stream, peer, &*site, config, &tasks).await
