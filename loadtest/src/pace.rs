@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 /// sleeps by itself is good to about 60 µs.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(200);
 
+/// What is due later than this is not due in any run, however low the rate is.
+const NEVER: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Hands out due times at a rate.
 #[derive(Debug)]
 pub struct Pacer {
@@ -73,7 +76,8 @@ struct Times {
 
 impl Times {
     fn due(self, number: u64) -> Instant {
-        self.start + Duration::from_secs_f64(float(number) / self.per_second)
+        let offset = Duration::try_from_secs_f64(float(number) / self.per_second);
+        self.start + offset.unwrap_or(NEVER).min(NEVER)
     }
 
     /// The unit to ring for after that of `last`. It is always one still to come: a bell that was
@@ -128,5 +132,12 @@ mod tests {
         let (times, start) = at(20_000.0);
         let woken = start + Duration::from_micros(260);
         assert_eq!(times.next_ring(4, woken), 8);
+    }
+
+    #[test]
+    fn at_a_rate_of_almost_nothing_only_the_first_is_due() {
+        let (times, start) = at(1e-300);
+        assert_eq!(times.due(0), start);
+        assert_eq!(times.due(1), start + NEVER);
     }
 }
